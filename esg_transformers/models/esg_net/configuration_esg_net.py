@@ -1,0 +1,219 @@
+"""Configuration of ESG-Net, its fields in the order of the forward pass."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .segments_esg_net import FeatureGrid
+
+# Fields in which the named sizes differ from the defaults.
+SIZES = {
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "semantic_size": 32,
+        "num_event_slots": 4,
+        "event_slot_size": 16,
+        "head_size": 64,
+    },
+    "small": {"hidden_size": 256, "intermediate_size": 512, "num_event_slots": 6, "head_size": 192},
+    "base": {},
+}
+
+
+@strict
+class EsgNetConfig(PreTrainedConfig):
+    r"""
+    Configuration of an [`EsgNetModel`]. The defaults are the base size on I3D + VGGish features of UnAV-100 (100 classes
+    are set through `num_labels` or `id2label`).
+
+    Published (arXiv 2507.09945): early semantic interaction with a classification loss at every stage, and serial mixtures
+    of dependency experts with adaptive weights. The paper's sizes are not published; the numbers below are this package's.
+
+    Args:
+        visual_size (`int`, *optional*, defaults to 2048):
+            Channels of a visual feature: 2048 for I3D (RGB and flow), 1536 for ONE-PEACE.
+        audio_size (`int`, *optional*, defaults to 128):
+            Channels of an audio feature: 128 for VGGish, 1536 for ONE-PEACE.
+        frame_rate (`float`, *optional*, defaults to 25.0):
+            Frames per second of the video the features were taken from. With the next two, the feature grid: feature `g`
+            is centred at `(g * feature_stride + feature_window / 2) / frame_rate` seconds.
+        feature_stride (`int`, *optional*, defaults to 8):
+            Frames from one feature to the next.
+        feature_window (`int`, *optional*, defaults to 24):
+            Frames that one feature covers.
+        hidden_size (`int`, *optional*, defaults to 512):
+            Width of each stream and of the fused features.
+        num_embedding_layers (`int`, *optional*, defaults to 2):
+            Masked convolutions that bring a stream to `hidden_size`.
+        num_attention_heads (`int`, *optional*, defaults to 4):
+            Attention heads everywhere but inside the experts; `hidden_size / num_attention_heads` must be even.
+        intermediate_size (`int`, *optional*, defaults to 1024):
+            Width of the feed-forward layers.
+        rope_theta (`float`, *optional*, defaults to 10000.0):
+            Base of the rotary positions. Positions are relative, so a video shifted in time gives shifted events.
+        drop_path_rate (`float`, *optional*, defaults to 0.1):
+            Share of videos for which a residual branch is skipped in training.
+        use_semantic_interaction (`bool`, *optional*, defaults to `True`):
+            ESI. `False` leaves a plain stem of the same depth: no semantic logits, losses or guidance (an ablation).
+        num_semantic_stages (`int`, *optional*, defaults to 2):
+            Stages of self- and cross-attention at full rate; each ends in semantic logits with a loss of their own.
+        semantic_size (`int`, *optional*, defaults to 128):
+            Width of the semantic space that the class prototypes span.
+        use_semantic_guidance (`bool`, *optional*, defaults to `True`):
+            Whether a stage's class probabilities gate what enters the next stage (an ablation when `False`).
+        pyramid_levels (`int`, *optional*, defaults to 6):
+            Temporal resolutions; level `l` has one point every `2**l` steps. More levels reach longer events.
+        num_dependency_layers (`int`, *optional*, defaults to 2):
+            MoDE: mixtures of dependency experts in series. 0 turns MoDE off (an ablation).
+        num_experts (`int`, *optional*, defaults to 4):
+            Dependency experts of each mixture.
+        num_event_slots (`int`, *optional*, defaults to 8):
+            Event slots that one expert relates to each other, in place of one per class.
+        event_slot_size (`int`, *optional*, defaults to 32):
+            Width of an event slot; even.
+        head_size (`int`, *optional*, defaults to 256):
+            Width of the classification and boundary towers.
+        num_head_layers (`int`, *optional*, defaults to 2):
+            Masked convolutions of each tower before its output layer.
+        prior_probability (`float`, *optional*, defaults to 0.01):
+            Class probability that the output biases start from, so that background does not dominate the first steps.
+        focal_alpha (`float`, *optional*, defaults to 0.25):
+            Weight of positives in the focal losses.
+        focal_gamma (`float`, *optional*, defaults to 2.0):
+            Exponent that turns down easy examples in the focal losses.
+        boundary_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the boundary (centre-DIoU) loss.
+        semantic_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the mean of the stages' semantic losses.
+        router_loss_weight (`float`, *optional*, defaults to 0.01):
+            Weight of the loss that keeps the router from using one expert for everything.
+        loss_normalizer_init (`float`, *optional*, defaults to 250.0):
+            First value of the running count of positive points that the losses are divided by.
+        loss_normalizer_momentum (`float`, *optional*, defaults to 0.9):
+            Momentum of that count.
+
+    ```python
+    >>> from esg_transformers import EsgNetConfig, EsgNetModel
+
+    >>> configuration = EsgNetConfig(num_labels=100)
+    >>> model = EsgNetModel(configuration)
+    >>> model.config.feature_grid.step  # seconds from one feature to the next
+    0.32
+
+    ```
+    """
+
+    model_type = "esg_net"
+    keys_to_ignore_at_inference = [
+        "loss_dict",
+        "semantic_logits",
+        "router_weights",
+        "last_hidden_state",
+        "hidden_states",
+        "attentions",
+    ]
+
+    # features
+    visual_size: int = 2048
+    audio_size: int = 128
+    frame_rate: float | int = 25.0
+    feature_stride: int = 8
+    feature_window: int = 24
+    # embeddings and attention
+    hidden_size: int = 512
+    num_embedding_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 1024
+    rope_theta: float | int = 10000.0
+    drop_path_rate: float | int = 0.1
+    # early semantic interaction
+    use_semantic_interaction: bool = True
+    num_semantic_stages: int = 2
+    semantic_size: int = 128
+    use_semantic_guidance: bool = True
+    # temporal pyramid
+    pyramid_levels: int = 6
+    # mixture of dependency experts
+    num_dependency_layers: int = 2
+    num_experts: int = 4
+    num_event_slots: int = 8
+    event_slot_size: int = 32
+    # heads
+    head_size: int = 256
+    num_head_layers: int = 2
+    prior_probability: float = 0.01
+    # losses
+    focal_alpha: float = 0.25
+    focal_gamma: float | int = 2.0
+    boundary_loss_weight: float | int = 1.0
+    semantic_loss_weight: float | int = 1.0
+    router_loss_weight: float | int = 0.01
+    loss_normalizer_init: float | int = 250.0
+    loss_normalizer_momentum: float | int = 0.9
+
+    @classmethod
+    def of_size(cls, size: str, **fields) -> "EsgNetConfig":
+        """A named size: "tiny" for demonstrations, "small" for laptops, "base"; any field can be set as well.
+
+        Raises:
+            ValueError: if there is no such size.
+
+        >>> EsgNetConfig.of_size("small", num_labels=100).hidden_size
+        256
+        """
+        if size not in SIZES:
+            raise ValueError(f"There is no size {size!r}; the sizes are {', '.join(SIZES)}.")
+        return cls(**(SIZES[size] | fields))
+
+    def __post_init__(self, **kwargs):
+        # Either map is enough; the other is its inverse.
+        if self.id2label is None and self.label2id:
+            self.id2label = {int(index): label for label, index in self.label2id.items()}
+        super().__post_init__(**kwargs)
+        self.label2id = {label: index for index, label in self.id2label.items()}
+
+    @property
+    def feature_grid(self) -> FeatureGrid:
+        """The clock of the features this model reads."""
+        return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Stages at full rate, under the name that transformers' tools ask for."""
+        return self.num_semantic_stages
+
+    def validate_architecture(self):
+        """Refuse combinations of sizes that cannot be built, by name."""
+        super().validate_architecture()
+        FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
+        if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.label2id) != len(self.id2label):
+            raise ValueError(
+                f"`id2label` must name the classes 0, 1, 2, ... once each, all names different; got {self.id2label}."
+            )
+        at_least_one = (
+            "visual_size audio_size hidden_size num_embedding_layers num_attention_heads intermediate_size "
+            "num_semantic_stages semantic_size pyramid_levels num_experts num_event_slots head_size num_head_layers"
+        )
+        for name in at_least_one.split():
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+        if self.num_dependency_layers < 0:
+            raise ValueError(f"`num_dependency_layers` must be 0 (MoDE off) or more; got {self.num_dependency_layers}.")
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"`hidden_size` ({self.hidden_size}) must be a multiple of 2 x `num_attention_heads` "
+                f"({self.num_attention_heads}): rotary positions turn pairs of channels of a head."
+            )
+        if self.event_slot_size < 2 or self.event_slot_size % 2:
+            raise ValueError(f"`event_slot_size` must be even and at least 2; got {self.event_slot_size}.")
+        for name in ("drop_path_rate", "loss_normalizer_momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1); got {getattr(self, name)}.")
+        for name in ("prior_probability", "focal_alpha"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in (0, 1); got {getattr(self, name)}.")
+        if self.loss_normalizer_init <= 0:
+            raise ValueError(f"`loss_normalizer_init` must be positive; got {self.loss_normalizer_init}.")
+
+
+__all__ = ["EsgNetConfig"]

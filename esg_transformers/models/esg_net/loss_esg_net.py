@@ -1,0 +1,182 @@
+"""Losses of ESG-Net: target assignment, focal, centre-DIoU, semantic guidance and router balance.
+
+Published (arXiv 2507.09945): a classification loss at every stage of the early semantic interaction. The point and boundary
+losses and their normaliser are those of the UnAV code family, from which the authors' code is derived. The balance loss and
+the weights are this package's.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def assign_targets(
+    points: Tensor, segment_labels: Tensor, class_labels: Tensor, num_levels: int
+) -> tuple[Tensor, Tensor]:
+    """Which points answer for which events, and how far the boundaries are.
+
+    A point is positive for an event when it lies strictly inside, and the larger distance to a boundary lies in the range of
+    its level: (0, 4), (4, 8), (8, 16), ... grid cells, both ends included, the last level without an upper end. Without
+    centre sampling, as in UnAV (libs/datasets/unav100.py, commit 1609deb). Where two events of one class meet on a point the
+    shorter is its target (upstream: the one that is listed later).
+
+    Args:
+        points (`Tensor` of shape `(P, 2)`): position and stride, in grid cells.
+        segment_labels (`Tensor` of shape `(B, N, 2)`): (start, end) in grid positions.
+        class_labels (`Tensor` of shape `(B, N)`, int64): class ids; -100 is padding.
+        num_levels (`int`): levels of the pyramid.
+
+    Returns:
+        `positive` `(B, P, N)`, bool, and `targets` `(B, P, N, 2)`, distances to start and end in strides of the point.
+    """
+    positions, strides = points[None, :, None, 0], points[None, :, None, 1]
+    start, end = segment_labels[:, None, :, 0], segment_labels[:, None, :, 1]
+    distances = torch.stack([positions - start, end - positions], dim=-1)  # (B, P, N, 2)
+    farthest = distances.amax(dim=-1)
+    lower = torch.where(strides == 1, 0.0, 2 * strides)
+    upper = torch.where(strides == 2 ** (num_levels - 1), torch.inf, 4 * strides)
+    positive = (distances.amin(dim=-1) > 0) & (farthest >= lower) & (farthest <= upper)
+    positive &= (class_labels != -100)[:, None]
+
+    length = segment_labels[..., 1] - segment_labels[..., 0]  # (B, N)
+    order = torch.arange(length.shape[1], device=length.device)
+    shorter = (length[:, :, None] < length[:, None, :]) | (
+        (length[:, :, None] == length[:, None, :]) & (order[:, None] < order)
+    )
+    shorter &= class_labels[:, :, None] == class_labels[:, None, :]
+    taken = torch.einsum("bpm,bmn->bpn", positive.float(), shorter.float()) > 0
+    return positive & ~taken, distances / strides[..., None]
+
+
+def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Focal loss (Lin et al., 2017) of each logit, same shape as `logits`.
+
+    >>> sigmoid_focal_loss(torch.tensor([0.0]), torch.tensor([1.0]), alpha=0.25, gamma=2.0)  # 0.25 x 0.5^2 x ln 2
+    tensor([0.0433])
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    probability = logits.sigmoid()
+    error = probability + targets - 2 * probability * targets
+    return (alpha * targets + (1 - alpha) * (1 - targets)) * error**gamma * cross_entropy
+
+
+def center_diou_loss(offsets: Tensor, targets: Tensor, eps: float = 1e-8) -> Tensor:
+    """Distance-IoU loss (Zheng et al., 2020) of segments around one point each.
+
+    Args:
+        offsets: `(..., 2)`, predicted distances to start and end, >= 0.
+        targets: `(..., 2)`, true distances in the same unit, > 0.
+
+    Returns:
+        `(...,)`: `1 - iou + (distance of the centres / length of the segment that encloses both)**2`.
+
+    >>> center_diou_loss(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))  # 1 - 2/4 + (1/4)^2
+    tensor(0.5625)
+    """
+    overlap = torch.minimum(offsets, targets).sum(-1)
+    enclosing = torch.maximum(offsets, targets).sum(-1)
+    union = offsets.sum(-1) + targets.sum(-1) - overlap
+    shift = 0.5 * ((offsets[..., 1] - offsets[..., 0]) - (targets[..., 1] - targets[..., 0]))
+    return 1 - overlap / union.clamp(min=eps) + (shift / enclosing.clamp(min=eps)) ** 2
+
+
+def step_targets(num_steps: int, segment_labels: Tensor, class_labels: Tensor, num_classes: int) -> Tensor:
+    """Which classes are on at each step, `(B, T, C)` float: 1 from start to end, and at the step nearest the middle in any case."""
+    steps = torch.arange(num_steps, device=segment_labels.device)[None, :, None]
+    start, end = segment_labels[:, None, :, 0], segment_labels[:, None, :, 1]
+    # Widened to half a cell on each side, so that an event shorter than a cell still has its nearest step.
+    half = ((end - start) / 2).clamp(min=0.5)
+    on = (steps - (start + end) / 2).abs() <= half  # (B, T, N)
+    return _to_classes(on, class_labels, num_classes)
+
+
+def semantic_guidance_loss(
+    semantic_logits: tuple[Tensor, ...], targets: Tensor, attention_mask: Tensor, alpha: float, gamma: float
+) -> Tensor:
+    """Mean over stages and streams of the focal losses of the steps' classes, per positive (step, class) pair.
+
+    Args:
+        semantic_logits: one `(B, 3, T, C)` for each stage, the streams being visual, audio and fused.
+        targets: `(B, T, C)`, see `step_targets`.
+        attention_mask: `(B, T)`, 1 = real.
+    """
+    weight = attention_mask[:, None, :, None].to(targets.dtype)
+    count = reduce_mean((targets * weight[:, 0]).sum()).clamp(min=1)
+    loss = targets.new_zeros(())
+    for logits in semantic_logits:
+        focal = sigmoid_focal_loss(logits.float(), targets[:, None].expand_as(logits), alpha, gamma)
+        loss = loss + (focal * weight).sum() / (logits.shape[1] * count)
+    return loss / len(semantic_logits)
+
+
+def router_balance_loss(router_weights: tuple[Tensor, ...], point_mask: Tensor) -> Tensor:
+    """Mean over layers of `E * sum(mean weight of each expert ** 2) - 1`: 0 when all are used alike, E - 1 when one is.
+
+    Args:
+        router_weights: one `(B, P, E)` for each layer.
+        point_mask: `(B, P)`, 1 = real.
+    """
+    mask = point_mask[..., None].float()
+    loss = mask.new_zeros(())
+    for weights in router_weights:
+        share = (weights.float() * mask).sum(dim=(0, 1)) / mask.sum().clamp(min=1)
+        loss = loss + weights.shape[-1] * share.square().sum() - 1
+    return loss / len(router_weights)
+
+
+def localization_losses(
+    logits: Tensor,
+    offsets: Tensor,
+    points: Tensor,
+    point_mask: Tensor,
+    segment_labels: Tensor,
+    class_labels: Tensor,
+    num_levels: int,
+    alpha: float,
+    gamma: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of the focal loss over points and of the centre-DIoU loss over positive (point, class) pairs.
+
+    Args:
+        logits: `(B, P, C)`.
+        offsets: `(B, P, C, 2)`, in strides, >= 0.
+        points: `(P, 2)`, position and stride in grid cells.
+        point_mask: `(B, P)`, 1 = real.
+        segment_labels: `(B, N, 2)` in grid positions.
+        class_labels: `(B, N)`, -100 = padding.
+
+    Returns:
+        Both sums, and the number of positive points (not pairs), all scalars.
+    """
+    positive, distances = assign_targets(points, segment_labels, class_labels, num_levels)
+    positive &= point_mask.bool()[..., None]
+    targets = _to_classes(positive, class_labels, logits.shape[-1])
+    focal = sigmoid_focal_loss(logits.float(), targets, alpha, gamma)
+    classification = (focal * point_mask[..., None]).sum()
+    video, point, event = positive.nonzero(as_tuple=True)
+    predicted = offsets[video, point, class_labels[video, event]].float()
+    boundary = center_diou_loss(predicted, distances[video, point, event]).sum()
+    return classification, boundary, positive.any(dim=-1).sum()
+
+
+def reduce_mean(value: Tensor) -> Tensor:
+    """Mean of a scalar over all processes of a distributed run; the value itself in a single process."""
+    if num_processes() == 1:
+        return value
+    value = value.detach().clone()
+    torch.distributed.all_reduce(value)
+    return value / num_processes()
+
+
+def num_processes() -> int:
+    """Processes of a distributed run; 1 without one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
+
+
+def _to_classes(positive: Tensor, class_labels: Tensor, num_classes: int) -> Tensor:
+    """Multi-hot classes `(B, X, C)`, float, of points or steps that answer for events: `positive` is `(B, X, N)`."""
+    # Padding (-100) is sent to class 0 and never positive there.
+    onto = F.one_hot(class_labels.clamp(min=0), num_classes).float() * (class_labels != -100)[..., None]
+    return (positive.float() @ onto).clamp(max=1)

@@ -1,0 +1,904 @@
+"""ESG-Net (arXiv 2507.09945), in the order of its forward pass: embeddings, early semantic interaction, pyramid, MoDE, heads.
+
+The letters of the shapes: B videos, T steps, P points on all pyramid levels, C classes, D hidden size, S semantic stages,
+L levels, E experts, K event slots of an expert.
+
+The authors have published no code. Published are the two parts and their purpose: ESI fuses audio and video in several early
+stages, each with classification losses of its own; MoDE is a series of mixtures of experts with adaptive weights that extract
+the dependencies between events that occur together. How each part does it here is this package's reading.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_esg_net import EsgNetConfig
+from .loss_esg_net import (
+    localization_losses,
+    num_processes,
+    reduce_mean,
+    router_balance_loss,
+    semantic_guidance_loss,
+    step_targets,
+)
+from .segments_esg_net import TemporalPoints
+
+Rotary = tuple[Tensor, Tensor]
+
+
+@dataclass
+class EsgNetModelOutput(ModelOutput):
+    """
+    Output of [`EsgNetModel`].
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(B, P, D)`):
+            Features of all points, level after level.
+        points (`torch.FloatTensor` of shape `(B, P, 2)`):
+            Position and stride of each point, in grid cells; the same for every video.
+        point_mask (`torch.LongTensor` of shape `(B, P)`):
+            1 for points on real steps, 0 on padding.
+        semantic_logits (`tuple(torch.FloatTensor)`):
+            For each stage `(B, 3, T, C)`, the streams being visual, audio and fused. `None` without ESI.
+        router_weights (`tuple(torch.FloatTensor)`):
+            For each layer of MoDE `(B, P, E)`: how much each expert counts at each point. `None` without MoDE.
+        hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
+            S + 1 tensors `(B, T, D)`: what enters the first stage's fused stream, then the fused stream after each stage.
+        attentions (`tuple(torch.FloatTensor)`, returned with `output_attentions=True` and `attn_implementation="eager"`):
+            For each stage `(B, heads, T, T)`: the visual stream's self-attention.
+    """
+
+    last_hidden_state: Tensor | None = None
+    points: Tensor | None = None
+    point_mask: Tensor | None = None
+    semantic_logits: tuple[Tensor, ...] | None = None
+    router_weights: tuple[Tensor, ...] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class EsgNetEventLocalizationOutput(ModelOutput):
+    """
+    Output of [`EsgNetForEventLocalization`]. `EsgNetProcessor.post_process_event_localization` turns it into events.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, returned with labels):
+            Weighted sum of the parts in `loss_dict`.
+        loss_dict (`dict[str, torch.FloatTensor]`, returned with labels):
+            `classification`, `boundary`, `semantic` and `router`, each without its weight.
+        logits (`torch.FloatTensor` of shape `(B, P, C)`):
+            Class logits of each point; a sigmoid each, since events overlap.
+        offsets (`torch.FloatTensor` of shape `(B, P, C, 2)`):
+            For each class, distances from the point to the event's start and end, in strides of the point, >= 0.
+        points (`torch.FloatTensor` of shape `(B, P, 2)`):
+            Position and stride of each point, in grid cells; the same for every video.
+        point_mask (`torch.LongTensor` of shape `(B, P)`):
+            1 for points on real steps, 0 on padding.
+        semantic_logits, router_weights, last_hidden_state, hidden_states, attentions:
+            See [`EsgNetModelOutput`].
+    """
+
+    loss: Tensor | None = None
+    loss_dict: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+    offsets: Tensor | None = None
+    points: Tensor | None = None
+    point_mask: Tensor | None = None
+    semantic_logits: tuple[Tensor, ...] | None = None
+    router_weights: tuple[Tensor, ...] | None = None
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+# ------------------------------------------------------------------------------------------------------- building blocks
+
+
+class EsgNetMaskedConv(nn.Module):
+    """Convolution over time whose padded steps are zero. (B, T, C), mask (B, T) -> (B, ceil(T / stride), C')."""
+
+    def __init__(self, in_size: int, out_size: int, stride: int = 1, groups: int = 1):
+        super().__init__()
+        self.conv = nn.Conv1d(in_size, out_size, 3, stride=stride, padding=1, groups=groups, bias=False)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        hidden_states = hidden_states * mask[..., None].to(hidden_states.dtype)
+        return self.conv(hidden_states.transpose(1, 2)).transpose(1, 2)
+
+
+class EsgNetConvLayer(nn.Module):
+    """[masked convolution k3, LayerNorm, ReLU]: the layer of the embeddings and of the head towers."""
+
+    def __init__(self, in_size: int, out_size: int):
+        super().__init__()
+        self.conv = EsgNetMaskedConv(in_size, out_size)
+        self.norm = nn.LayerNorm(out_size)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(hidden_states, mask)))
+
+
+class EsgNetDropPath(nn.Module):
+    """Stochastic depth: in training, a residual branch is skipped for a random share of the videos."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if self.rate == 0 or not self.training:
+            return branch
+        kept = torch.rand(len(branch), *[1] * (branch.dim() - 1), device=branch.device) >= self.rate
+        return branch * kept.to(branch.dtype) / (1 - self.rate)
+
+
+def rotary_positions(num_steps: int, head_size: int, theta: float, like: Tensor) -> Rotary:
+    """Cosine and sine of rotary positions 0, 1, 2, ... for heads of `head_size` channels, `(num_steps, head_size)` each."""
+    channels = torch.arange(0, head_size, 2, device=like.device, dtype=torch.float32)
+    steps = torch.arange(num_steps, device=like.device, dtype=torch.float32)
+    angles = steps[:, None] * theta ** (-channels / head_size)
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+def rotate(states: Tensor, rotary: Rotary) -> Tensor:
+    """Turn pairs of channels of `(B, heads, T, head_size)` by their positions (Su et al., 2021)."""
+    cos, sin = rotary
+    first, second = states.chunk(2, dim=-1)
+    return states * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    """Attention written out: (B, heads, T, head_size) -> (B, T, heads, head_size) and the weights (B, heads, T, T)."""
+    weights = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).transpose(1, 2), weights
+
+
+def attend(
+    module: nn.Module, config: EsgNetConfig, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention by the implementation that the config names; see `eager_attention_forward`."""
+    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
+    return attention(module, query, key, value, mask, scaling=query.shape[-1] ** -0.5, dropout=0.0, is_causal=False)
+
+
+class EsgNetAttention(nn.Module):
+    """Multi-head attention with rotary positions, from one sequence to itself or to another on the same clock."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        key_value_states: Tensor,
+        attention_mask: Tensor | None,
+        rotary: Rotary,
+        key_rotary: Rotary | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        query = rotate(self._split_heads(self.q_proj(hidden_states)), rotary)
+        key = rotate(self._split_heads(self.k_proj(key_value_states)), rotary if key_rotary is None else key_rotary)
+        value = self._split_heads(self.v_proj(key_value_states))
+        output, weights = attend(self, self.config, query, key, value, attention_mask)
+        return self.o_proj(output.flatten(2)), weights
+
+    def _split_heads(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class EsgNetSelfAttentionLayer(nn.Module):
+    """x + attention(x), pre-norm. A depthwise convolution before it mixes neighbours, as in ActionFormer's blocks."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.neighbours = EsgNetMaskedConv(config.hidden_size, config.hidden_size, groups=config.hidden_size)
+        self.attention = EsgNetAttention(config)
+        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor, attention_mask: Tensor | None, rotary: Rotary) -> Tensor:
+        normed = self.norm(hidden_states)
+        normed = normed + self.neighbours(normed, mask)
+        return hidden_states + self.drop_path(self.attention(normed, normed, attention_mask, rotary)[0])
+
+
+class EsgNetCrossAttentionLayer(nn.Module):
+    """x + attention(x to another stream), pre-norm; x alone for videos whose other stream is absent."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.key_value_norm = nn.LayerNorm(config.hidden_size)
+        self.attention = EsgNetAttention(config)
+        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        other: Tensor,
+        other_mask: Tensor,
+        attention_mask: Tensor | None,
+        rotary: Rotary,
+        key_rotary: Rotary | None = None,
+    ) -> Tensor:
+        update, _ = self.attention(
+            self.norm(hidden_states), self.key_value_norm(other), attention_mask, rotary, key_rotary
+        )
+        present = other_mask.any(dim=1)[:, None, None].to(update.dtype)
+        return hidden_states + self.drop_path(update * present)
+
+
+class EsgNetFeedForward(nn.Module):
+    """x + MLP(x), pre-norm."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return hidden_states + self.drop_path(self.down_proj(F.gelu(self.up_proj(self.norm(hidden_states)))))
+
+
+def attention_mask_for(config: EsgNetConfig, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor | None:
+    """The mask `(B, 1, Tq, Tk)` that the config's attention takes, from the keys' mask `(B, Tk)`; `None` if nothing is masked."""
+    # Without a single key the softmax would be 0/0; the result is not used (see EsgNetCrossAttentionLayer).
+    key_mask = key_mask | ~key_mask.any(dim=1, keepdim=True)
+    return create_bidirectional_mask(
+        config=config, inputs_embeds=queries, attention_mask=key_mask, encoder_hidden_states=keys
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ embeddings
+
+
+class EsgNetEmbeddings(nn.Module):
+    """Both streams at one width: 2 x [masked convolution, LayerNorm, ReLU] each. Positions are rotary, in the attentions."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.visual = self._stream(config, config.visual_size)
+        self.audio = self._stream(config, config.audio_size)
+
+    @staticmethod
+    def _stream(config: EsgNetConfig, in_size: int) -> nn.ModuleList:
+        sizes = [in_size] + [config.hidden_size] * config.num_embedding_layers
+        return nn.ModuleList(EsgNetConvLayer(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+
+    def forward(
+        self, visual_features: Tensor, audio_features: Tensor, visual_mask: Tensor, audio_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        visual, audio = visual_features, audio_features
+        for layer in self.visual:
+            visual = layer(visual, visual_mask)
+        for layer in self.audio:
+            audio = layer(audio, audio_mask)
+        return visual, audio
+
+
+# --------------------------------------------------------------------------------------------- early semantic interaction
+
+
+class EsgNetStem(GradientCheckpointingLayer):
+    """Self-attention in each stream, cross-attention both ways, feed-forward: the part of a stage that is not semantic."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.visual_attention = EsgNetSelfAttentionLayer(config)
+        self.audio_attention = EsgNetSelfAttentionLayer(config)
+        self.audio_to_visual = EsgNetCrossAttentionLayer(config)
+        self.visual_to_audio = EsgNetCrossAttentionLayer(config)
+        self.visual_feed_forward = EsgNetFeedForward(config)
+        self.audio_feed_forward = EsgNetFeedForward(config)
+
+    def forward(
+        self,
+        visual: Tensor,
+        audio: Tensor,
+        visual_mask: Tensor,
+        audio_mask: Tensor,
+        visual_keys: Tensor | None,
+        audio_keys: Tensor | None,
+        rotary: Rotary,
+    ) -> tuple[Tensor, Tensor]:
+        visual = self.visual_attention(visual, visual_mask, visual_keys, rotary)
+        audio = self.audio_attention(audio, audio_mask, audio_keys, rotary)
+        visual, audio = (
+            self.audio_to_visual(visual, audio, audio_mask, audio_keys, rotary),
+            self.visual_to_audio(audio, visual, visual_mask, visual_keys, rotary),
+        )
+        return self.visual_feed_forward(visual), self.audio_feed_forward(audio)
+
+
+class EsgNetFusion(nn.Module):
+    """One stage's fused features, from both streams and their product: an event is what is seen *and* heard."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.visual_norm = nn.LayerNorm(config.hidden_size)
+        self.audio_norm = nn.LayerNorm(config.hidden_size)
+        self.projection = nn.Linear(3 * config.hidden_size, config.hidden_size)
+
+    def forward(self, visual: Tensor, audio: Tensor, visual_mask: Tensor, audio_mask: Tensor) -> Tensor:
+        visual = self.visual_norm(visual) * visual_mask[..., None].to(visual.dtype)
+        audio = self.audio_norm(audio) * audio_mask[..., None].to(audio.dtype)
+        return self.projection(torch.cat([visual, audio, visual * audio], dim=-1))
+
+
+class EsgNetSemanticClassifier(nn.Module):
+    """Multi-label logits of each step: scaled cosine to the class prototypes that all streams and stages share."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.projection = nn.Linear(config.hidden_size, config.semantic_size)
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.bias = nn.Parameter(torch.empty(config.num_labels))
+
+    def forward(self, hidden_states: Tensor, prototypes: Tensor) -> Tensor:
+        semantic = F.normalize(self.projection(self.norm(hidden_states)), dim=-1)
+        return self.log_scale.exp() * (semantic @ prototypes.T) + self.bias
+
+
+class EsgNetSemanticGuidance(nn.Module):
+    """Evidence (class probabilities times prototypes) gates a stream and adds its meaning: background steps are turned down."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.gate = nn.Linear(config.semantic_size, config.hidden_size)
+        self.meaning = nn.Linear(config.semantic_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden_states: Tensor, evidence: Tensor) -> Tensor:
+        # Without evidence the gate is 2 x sigmoid(bias), 1 at the start: how far background is turned down is learnt.
+        return hidden_states * (2 * self.gate(evidence).sigmoid()) + self.meaning(evidence)
+
+
+class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
+    """A stage of ESI: interaction of the streams, fusion, semantic logits of all three, guidance of what goes on."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.stem = EsgNetStem(config)
+        self.fusion = EsgNetFusion(config)
+        self.classifiers = nn.ModuleList(EsgNetSemanticClassifier(config) for _ in range(3))
+        self.guidance = (
+            nn.ModuleList(EsgNetSemanticGuidance(config) for _ in range(3)) if config.use_semantic_guidance else None
+        )
+
+    def forward(
+        self,
+        fused: Tensor,
+        visual: Tensor,
+        audio: Tensor,
+        prototypes: Tensor,
+        visual_mask: Tensor,
+        audio_mask: Tensor,
+        visual_keys: Tensor | None,
+        audio_keys: Tensor | None,
+        rotary: Rotary,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        visual, audio = self.stem(visual, audio, visual_mask, audio_mask, visual_keys, audio_keys, rotary)
+        fused = fused + self.fusion(visual, audio, visual_mask, audio_mask)
+        streams = [visual, audio, fused]
+        logits = [classifier(x, prototypes) for classifier, x in zip(self.classifiers, streams, strict=True)]
+        evidence = logits[2].sigmoid() @ prototypes  # (B, T, semantic size)
+        if self.guidance is not None:
+            streams = [guidance(x, evidence) for guidance, x in zip(self.guidance, streams, strict=True)]
+        visual, audio, fused = streams
+        return fused, visual, audio, torch.stack(logits, dim=1), evidence
+
+
+class EsgNetSemanticInteraction(nn.Module):
+    """ESI: S stages at full rate, with class prototypes shared by all streams and stages. Plain stems when it is off."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.config = config
+        if config.use_semantic_interaction:
+            self.prototypes = nn.Parameter(torch.empty(config.num_labels, config.semantic_size))
+            self.stages = nn.ModuleList(
+                EsgNetSemanticInteractionStage(config) for _ in range(config.num_semantic_stages)
+            )
+        else:
+            self.stages = nn.ModuleList(EsgNetStem(config) for _ in range(config.num_semantic_stages))
+            self.fusion = EsgNetFusion(config)
+
+    def forward(
+        self, visual: Tensor, audio: Tensor, visual_mask: Tensor, audio_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None, Tensor | None]:
+        """Fused, visual and audio features (B, T, D), the stages' logits (B, 3, T, C) and the evidence (B, T, semantic size)."""
+        config = self.config
+        rotary = rotary_positions(
+            visual.shape[1], config.hidden_size // config.num_attention_heads, config.rope_theta, visual
+        )
+        visual_keys = attention_mask_for(config, visual, visual, visual_mask)
+        audio_keys = attention_mask_for(config, audio, audio, audio_mask)
+        context = (visual_mask, audio_mask, visual_keys, audio_keys, rotary)
+        if not config.use_semantic_interaction:
+            for stage in self.stages:
+                visual, audio = stage(visual, audio, *context)
+            return self.fusion(visual, audio, visual_mask, audio_mask), visual, audio, None, None
+        prototypes = F.normalize(self.prototypes, dim=-1)
+        fused, semantic_logits = torch.zeros_like(visual), []
+        for stage in self.stages:
+            fused, visual, audio, logits, evidence = stage(fused, visual, audio, prototypes, *context)
+            semantic_logits.append(logits)
+        return fused, visual, audio, tuple(semantic_logits), evidence
+
+
+# --------------------------------------------------------------------------------------------------------------- pyramid
+
+
+def downsample_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real ones of three steps, every second step: (B, T, X) -> (B, ceil(T / 2), X)."""
+    weight = mask[:, None].to(hidden_states.dtype)
+    total = F.avg_pool1d(hidden_states.transpose(1, 2) * weight, 3, stride=2, padding=1)
+    count = F.avg_pool1d(weight, 3, stride=2, padding=1)
+    return (total / count.clamp(min=1e-6)).transpose(1, 2)
+
+
+def downsample_max(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    """Maximum over the real ones of three steps, every second step: (B, T, X) -> (B, ceil(T / 2), X); 0 on padding."""
+    lowest = torch.finfo(hidden_states.dtype).min
+    real = hidden_states.masked_fill(~mask[..., None], lowest)
+    pooled = F.max_pool1d(real.transpose(1, 2), 3, stride=2, padding=1).transpose(1, 2)
+    return pooled.masked_fill(~mask[:, ::2, None], 0.0)
+
+
+class EsgNetPyramidLevel(GradientCheckpointingLayer):
+    """The next coarser level: fused features at half the rate look at themselves and at both streams."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.config = config
+        self.downsample = EsgNetMaskedConv(config.hidden_size, config.hidden_size, stride=2, groups=config.hidden_size)
+        self.self_attention = EsgNetSelfAttentionLayer(config)
+        self.cross_attention = EsgNetCrossAttentionLayer(config)
+        self.feed_forward = EsgNetFeedForward(config)
+
+    def forward(
+        self, fused: Tensor, visual: Tensor, audio: Tensor, mask: Tensor, visual_mask: Tensor, audio_mask: Tensor
+    ) -> Tensor:
+        """`fused` (B, T, D) with its `mask` (B, T), and both streams with their masks at the coarser rate, (B, ceil(T / 2), D)."""
+        config = self.config
+        fused = downsample_max(fused, mask) + self.downsample(fused, mask)
+        mask = mask[:, ::2]
+        streams, stream_mask = torch.cat([visual, audio], dim=1), torch.cat([visual_mask, audio_mask], dim=1)
+        head_size = config.hidden_size // config.num_attention_heads
+        cos, sin = rotary = rotary_positions(fused.shape[1], head_size, config.rope_theta, fused)
+        fused = self.self_attention(fused, mask, attention_mask_for(config, fused, fused, mask), rotary)
+        fused = self.cross_attention(
+            fused,
+            streams,
+            stream_mask,
+            attention_mask_for(config, fused, streams, stream_mask),
+            rotary,
+            (torch.cat([cos, cos]), torch.cat([sin, sin])),
+        )
+        return self.feed_forward(fused)
+
+
+class EsgNetPyramid(nn.Module):
+    """L temporal resolutions of the fused features, each half the one before, every level in touch with both streams."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.levels = nn.ModuleList(EsgNetPyramidLevel(config) for _ in range(config.pyramid_levels - 1))
+
+    def forward(
+        self, fused: Tensor, visual: Tensor, audio: Tensor, mask: Tensor, visual_mask: Tensor, audio_mask: Tensor
+    ) -> list[Tensor]:
+        pyramid = [fused]
+        for level in self.levels:
+            visual, audio = downsample_max(visual, visual_mask), downsample_max(audio, audio_mask)
+            visual_mask, audio_mask = visual_mask[:, ::2], audio_mask[:, ::2]
+            pyramid.append(level(pyramid[-1], visual, audio, mask, visual_mask, audio_mask))
+            mask = mask[:, ::2]
+        return pyramid
+
+
+# ------------------------------------------------------------------------------------------ mixture of dependency experts
+
+
+class EsgNetDependencyExperts(GradientCheckpointingLayer):
+    """A mixture of E dependency experts: x + sum over experts of router weight times expert(x), at every point.
+
+    Every expert projects a point to K event slots and relates them in two branches, as UnAV's dependency block does with one
+    slot per class: **temporal** attention over the points of a level within a slot, and **co-occurrence** attention over the
+    slots of a point. The cost does not grow with the number of classes. All experts run and the router weighs them (a dense
+    mixture); their matrices stand side by side, so that one product serves all.
+    """
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.config = config
+        self.is_causal = False
+        self.shape = (config.num_experts, config.num_event_slots, config.event_slot_size)
+        size = config.num_experts * config.num_event_slots * config.event_slot_size
+        self.norm = nn.LayerNorm(config.hidden_size)
+        evidence_size = config.semantic_size if config.use_semantic_interaction else 0
+        self.router = nn.Linear(config.hidden_size + evidence_size, config.num_experts)
+        self.slots = nn.Linear(config.hidden_size, size)
+        self.slot_norm = nn.LayerNorm(config.event_slot_size)
+        self.temporal = nn.Parameter(
+            torch.empty(config.num_experts, config.event_slot_size, 3 * config.event_slot_size)
+        )
+        self.cooccurrence = nn.Parameter(torch.empty_like(self.temporal))
+        self.output = nn.Linear(size, config.hidden_size)
+        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+
+    def forward(
+        self, hidden_states: Tensor, evidence: Tensor | None, level_masks: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """(B, P, D) and evidence (B, P, semantic size), or `None`, -> features (B, P, D) and router weights (B, P, E)."""
+        normed = self.norm(hidden_states)
+        routed = normed if evidence is None else torch.cat([normed, evidence], dim=-1)
+        weights = self.router(routed).softmax(dim=-1)  # (B, P, E)
+        slots = self.slots(normed).unflatten(-1, self.shape)  # (B, P, E, K, slot size)
+        normed_slots = self.slot_norm(slots)
+        related = slots + self._temporal(normed_slots, level_masks) + self._cooccurrence(normed_slots)
+        update = self.output((F.gelu(related) * weights[..., None, None]).flatten(2))
+        return hidden_states + self.drop_path(update), weights
+
+    def _temporal(self, slots: Tensor, level_masks: list[Tensor]) -> Tensor:
+        query, key, value = torch.einsum("bpeki,eij->bpekj", slots, self.temporal).flatten(2, 3).chunk(3, dim=-1)
+        lengths = [mask.shape[1] for mask in level_masks]
+        output = []
+        for mask, q, k, v in zip(level_masks, *(x.split(lengths, dim=1) for x in (query, key, value)), strict=True):
+            rotary = rotary_positions(mask.shape[1], q.shape[-1], self.config.rope_theta, q)
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, E * K, T / 2**l, slot size)
+            keys = attention_mask_for(self.config, q[:, 0], k[:, 0], mask)
+            output.append(attend(self, self.config, rotate(q, rotary), rotate(k, rotary), v, keys)[0])
+        return torch.cat(output, dim=1).unflatten(2, self.shape[:2])
+
+    def _cooccurrence(self, slots: Tensor) -> Tensor:
+        states = torch.einsum("bpeki,eij->bpekj", slots, self.cooccurrence).flatten(0, 1)
+        query, key, value = states.chunk(3, dim=-1)  # (B * P, E, K, slot size): an expert is a head, slots its sequence
+        related = attend(self, self.config, query, key, value, None)[0].transpose(1, 2)
+        return related.unflatten(0, slots.shape[:2])
+
+
+class EsgNetDependencyMixture(nn.Module):
+    """MoDE: mixtures of dependency experts in series, with weights shared by the levels."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(EsgNetDependencyExperts(config) for _ in range(config.num_dependency_layers))
+
+    def forward(
+        self, pyramid: list[Tensor], evidence: Tensor | None, mask: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Features of all points (B, P, D) and each layer's router weights (B, P, E), from levels (B, T / 2**l, D)."""
+        hidden_states = torch.cat(pyramid, dim=1)
+        if not self.layers:
+            return hidden_states, None
+        level_masks, level_evidence = [mask], [evidence]
+        for _ in pyramid[1:]:
+            if evidence is not None:
+                level_evidence.append(downsample_mean(level_evidence[-1], level_masks[-1]))
+            level_masks.append(level_masks[-1][:, ::2])
+        if evidence is not None:
+            evidence = torch.cat(level_evidence, dim=1)
+        router_weights = []
+        for layer in self.layers:
+            hidden_states, weights = layer(hidden_states, evidence, level_masks)
+            router_weights.append(weights)
+        return hidden_states, tuple(router_weights)
+
+
+# ----------------------------------------------------------------------------------------------------------------- heads
+
+
+class EsgNetTower(nn.Module):
+    """Convolutions shared by the levels, then a linear output: (B, P, D) -> (B, P, outputs)."""
+
+    def __init__(self, config: EsgNetConfig, num_outputs: int):
+        super().__init__()
+        sizes = [config.hidden_size] + [config.head_size] * config.num_head_layers
+        self.layers = nn.ModuleList(EsgNetConvLayer(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        self.output = nn.Linear(config.head_size, num_outputs)
+
+    def forward(self, hidden_states: Tensor, level_masks: list[Tensor]) -> Tensor:
+        lengths = [mask.shape[1] for mask in level_masks]
+        # All levels in one row, a masked step between two, so that one convolution serves all and none sees its neighbour.
+        row = torch.cat([F.pad(x, (0, 0, 0, 1)) for x in hidden_states.split(lengths, dim=1)], dim=1)
+        row_mask = torch.cat([F.pad(mask, (0, 1)) for mask in level_masks], dim=1)
+        for layer in self.layers:
+            row = layer(row, row_mask)
+        levels = row.split([length + 1 for length in lengths], dim=1)
+        return self.output(torch.cat([x[:, :-1] for x in levels], dim=1))
+
+
+# ---------------------------------------------------------------------------------------------------------------- models
+
+
+class EsgNetPreTrainedModel(PreTrainedModel):
+    """Weights, loading and saving of the ESG-Net models."""
+
+    config: EsgNetConfig
+    base_model_prefix = "model"
+    main_input_name = "visual_features"
+    input_modalities = ("video", "audio")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _can_compile_fullgraph = True
+    _no_split_modules = [
+        "EsgNetSemanticInteractionStage",
+        "EsgNetStem",
+        "EsgNetPyramidLevel",
+        "EsgNetDependencyExperts",
+    ]
+    _can_record_outputs = {
+        "hidden_states": EsgNetSemanticInteractionStage,
+        "attentions": OutputRecorder(EsgNetAttention, index=1, layer_name="visual_attention"),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, (nn.Linear, nn.Conv1d)):
+            # PyTorch's own default for weights, which follows the width; biases 0, as in UnAV.
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, EsgNetSemanticInteraction):
+            if self.config.use_semantic_interaction:
+                init.normal_(module.prototypes)
+        elif isinstance(module, EsgNetSemanticClassifier):
+            init.constant_(module.log_scale, torch.tensor(10.0).log().item())
+            init.constant_(module.bias, self._prior_bias)
+        elif isinstance(module, EsgNetSemanticGuidance):
+            # A stage starts by passing on what it got.
+            init.zeros_(module.gate.weight)
+            init.zeros_(module.gate.bias)
+        elif isinstance(module, EsgNetDependencyExperts):
+            bound = self.config.event_slot_size**-0.5
+            init.uniform_(module.temporal, -bound, bound)
+            init.uniform_(module.cooccurrence, -bound, bound)
+        elif isinstance(module, EsgNetForEventLocalization):
+            init.constant_(module.classification_head.output.bias, self._prior_bias)
+            init.ones_(module.level_scale)
+            init.constant_(module.loss_normalizer, self.config.loss_normalizer_init)
+        else:
+            super()._init_weights(module)
+
+    @property
+    def _prior_bias(self) -> float:
+        prior = self.config.prior_probability
+        return float(torch.tensor(prior / (1 - prior)).log())
+
+
+class EsgNetModel(EsgNetPreTrainedModel):
+    """ESG-Net without heads: from two feature streams to features of all points of the temporal pyramid."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__(config)
+        self.embeddings = EsgNetEmbeddings(config)
+        self.semantic_interaction = EsgNetSemanticInteraction(config)
+        self.pyramid = EsgNetPyramid(config)
+        self.dependency_mixture = EsgNetDependencyMixture(config)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        visual_features: Tensor,
+        audio_features: Tensor,
+        attention_mask: Tensor | None = None,
+        visual_mask: Tensor | None = None,
+        audio_mask: Tensor | None = None,
+        **kwargs,
+    ) -> EsgNetModelOutput:
+        """
+        Args:
+            visual_features (`torch.FloatTensor` of shape `(B, T, visual_size)`):
+                Visual features; what stands on padded steps does not matter.
+            audio_features (`torch.FloatTensor` of shape `(B, T, audio_size)`):
+                Audio features on the same feature grid.
+            attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
+                1 for real steps, 0 for padding. All are real by default.
+            visual_mask, audio_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
+                1 for steps where the video has a picture, or sound; all real steps by default. 0 throughout for an
+                absent stream.
+
+        Raises:
+            ValueError: if the features' shapes do not fit the config or each other.
+        """
+        self._check_features(visual_features, audio_features)
+        batch_size, num_steps = visual_features.shape[:2]
+        if attention_mask is None:
+            attention_mask = visual_features.new_ones(batch_size, num_steps)
+        mask = attention_mask.bool()
+        visual_mask = mask if visual_mask is None else mask & visual_mask.bool()
+        audio_mask = mask if audio_mask is None else mask & audio_mask.bool()
+
+        visual, audio = self.embeddings(visual_features, audio_features, visual_mask, audio_mask)
+        fused, visual, audio, semantic_logits, evidence = self.semantic_interaction(
+            visual, audio, visual_mask, audio_mask
+        )
+        pyramid = self.pyramid(fused, visual, audio, mask, visual_mask, audio_mask)
+        hidden_states, router_weights = self.dependency_mixture(pyramid, evidence, mask)
+
+        points = TemporalPoints.for_pyramid(num_steps, self.config.pyramid_levels, device=mask.device)
+        point_mask = torch.cat([mask[:, :: 2**level] for level in range(self.config.pyramid_levels)], dim=1)
+        return EsgNetModelOutput(
+            last_hidden_state=self.norm(hidden_states),
+            points=torch.stack([points.positions, points.strides], dim=-1).repeat(batch_size, 1, 1),
+            point_mask=point_mask.long(),
+            semantic_logits=semantic_logits,
+            router_weights=router_weights,
+        )
+
+    def _check_features(self, visual_features: Tensor, audio_features: Tensor):
+        for name, features in (("visual", visual_features), ("audio", audio_features)):
+            size = getattr(self.config, f"{name}_size")
+            if features.dim() != 3 or features.shape[-1] != size:
+                raise ValueError(
+                    f"`{name}_features` has shape {tuple(features.shape)}; this model takes (videos, steps, {size}). "
+                    "Use the features it was trained on, or a model made for these (`EsgNetConfig"
+                    f"({name}_size={features.shape[-1]})`)."
+                )
+        if visual_features.shape[:2] != audio_features.shape[:2]:
+            raise ValueError(
+                f"`visual_features` has {tuple(visual_features.shape[:2])} videos and steps and `audio_features` "
+                f"{tuple(audio_features.shape[:2])}. Encode both on one feature grid, or let `EsgNetProcessor` batch them."
+            )
+        if visual_features.shape[1] == 0:
+            raise ValueError("The features have no steps; a video needs at least one.")
+
+
+class EsgNetForEventLocalization(EsgNetPreTrainedModel):
+    """ESG-Net for dense audio-visual event localization: class logits and boundaries at every point of the pyramid."""
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__(config)
+        self.model = EsgNetModel(config)
+        self.classification_head = EsgNetTower(config, config.num_labels)
+        self.boundary_head = EsgNetTower(config, 2 * config.num_labels)
+        self.level_scale = nn.Parameter(torch.empty(config.pyramid_levels))
+        # Running count of positive points; a buffer, so that training goes on where it stopped.
+        self.register_buffer("loss_normalizer", torch.empty(()))
+        self.post_init()
+
+    @merge_with_config_defaults
+    @can_return_tuple
+    def forward(
+        self,
+        visual_features: Tensor,
+        audio_features: Tensor,
+        attention_mask: Tensor | None = None,
+        visual_mask: Tensor | None = None,
+        audio_mask: Tensor | None = None,
+        segment_labels: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        **kwargs,
+    ) -> EsgNetEventLocalizationOutput:
+        """
+        Args:
+            visual_features (`torch.FloatTensor` of shape `(B, T, visual_size)`):
+                Visual features; what stands on padded steps does not matter.
+            audio_features (`torch.FloatTensor` of shape `(B, T, audio_size)`):
+                Audio features on the same feature grid.
+            attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
+                1 for real steps, 0 for padding. All are real by default.
+            visual_mask, audio_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
+                1 for steps where the video has a picture, or sound; all real steps by default.
+            segment_labels (`torch.FloatTensor` of shape `(B, N, 2)`, *optional*):
+                True events as (start, end) in grid positions, see `FeatureGrid.to_positions`.
+            class_labels (`torch.LongTensor` of shape `(B, N)`, *optional*):
+                Their class ids, -100 for padding. With both labels the loss is returned.
+
+        Raises:
+            ValueError: if the features' shapes do not fit the config or each other, or only one of the labels is given.
+        """
+        if (segment_labels is None) != (class_labels is None):
+            raise ValueError("Give both `segment_labels` and `class_labels` for a loss, or neither.")
+        outputs = self.model(visual_features, audio_features, attention_mask, visual_mask, audio_mask, **kwargs)
+        lengths = [-(-visual_features.shape[1] // 2**level) for level in range(self.config.pyramid_levels)]
+        level_masks = list(outputs.point_mask.bool().split(lengths, dim=1))
+
+        logits = self.classification_head(outputs.last_hidden_state, level_masks)
+        scale = self.level_scale.repeat_interleave(
+            torch.tensor(lengths, device=logits.device), output_size=sum(lengths)
+        )
+        offsets = self.boundary_head(outputs.last_hidden_state, level_masks).unflatten(-1, (-1, 2))
+        offsets = F.softplus(offsets * scale[:, None, None])
+
+        loss, loss_dict = None, None
+        if segment_labels is not None and class_labels is not None:
+            loss, loss_dict = self._loss(logits, offsets, outputs, attention_mask, segment_labels, class_labels)
+        return EsgNetEventLocalizationOutput(
+            loss=loss,
+            loss_dict=loss_dict,
+            logits=logits,
+            offsets=offsets,
+            points=outputs.points,
+            point_mask=outputs.point_mask,
+            semantic_logits=outputs.semantic_logits,
+            router_weights=outputs.router_weights,
+            last_hidden_state=outputs.last_hidden_state,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _loss(
+        self,
+        logits: Tensor,
+        offsets: Tensor,
+        outputs: EsgNetModelOutput,
+        attention_mask: Tensor | None,
+        segment_labels: Tensor,
+        class_labels: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        config = self.config
+        classification, boundary, num_positive = localization_losses(
+            logits,
+            offsets,
+            outputs.points[0],
+            outputs.point_mask,
+            segment_labels.float(),
+            class_labels,
+            config.pyramid_levels,
+            config.focal_alpha,
+            config.focal_gamma,
+        )
+        if self.training:
+            momentum = config.loss_normalizer_momentum
+            count = reduce_mean(num_positive.float()) * num_processes()
+            self.loss_normalizer.mul_(momentum).add_((1 - momentum) * count.clamp(min=1))
+        # Each process holds its share of the sum and gradients are averaged over processes.
+        normalizer = self.loss_normalizer / num_processes()
+        loss_dict = {"classification": classification / normalizer, "boundary": boundary / normalizer}
+        loss = loss_dict["classification"] + config.boundary_loss_weight * loss_dict["boundary"]
+        if outputs.semantic_logits is not None:
+            num_steps = outputs.semantic_logits[0].shape[2]
+            targets = step_targets(num_steps, segment_labels.float(), class_labels, config.num_labels)
+            loss_dict["semantic"] = semantic_guidance_loss(
+                outputs.semantic_logits,
+                targets,
+                outputs.point_mask[:, :num_steps],
+                config.focal_alpha,
+                config.focal_gamma,
+            )
+            loss = loss + config.semantic_loss_weight * loss_dict["semantic"]
+        if outputs.router_weights is not None:
+            loss_dict["router"] = router_balance_loss(outputs.router_weights, outputs.point_mask)
+            loss = loss + config.router_loss_weight * loss_dict["router"]
+        return loss, loss_dict
+
+
+__all__ = ["EsgNetForEventLocalization", "EsgNetModel", "EsgNetPreTrainedModel"]

@@ -1,0 +1,311 @@
+"""Features in, batches out; outputs in, events in seconds out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import BatchFeature, ProcessorMixin
+
+from .nms_esg_net import suppress_overlapping_segments
+from .segments_esg_net import FeatureGrid, TemporalPoints
+
+Features = np.ndarray | Tensor
+SHORTEST_EVENT = 0.05  # grid cells; shorter candidates are dropped before suppression, as in UnAV (commit 1609deb)
+
+
+class EsgNetProcessor(ProcessorMixin):
+    r"""
+    Batches the features of videos for ESG-Net, and turns its outputs into events in seconds.
+
+    Args:
+        frame_rate (`float`, *optional*, defaults to 25.0):
+            Frames per second of the video the features were taken from. With the next two, the feature grid: feature `g`
+            is centred at `(g * stride + window / 2) / frame_rate` seconds.
+        stride (`int`, *optional*, defaults to 8):
+            Frames from one feature to the next.
+        window (`int`, *optional*, defaults to 24):
+            Frames that one feature covers.
+        visual_size (`int`, *optional*, defaults to 2048):
+            Channels of a visual feature.
+        audio_size (`int`, *optional*, defaults to 128):
+            Channels of an audio feature.
+        encoder (`dict`, *optional*):
+            `{"name", "version"}` of the encoder that made the features, if known.
+        candidate_threshold (`float`, *optional*, defaults to 0.001):
+            Class probability from which a (point, class) pair is a candidate.
+        candidates_per_level (`int`, *optional*, defaults to 2000):
+            The most candidates of one pyramid level.
+        nms_method (`str`, *optional*, defaults to `"soft"`):
+            `"soft"` lowers the score of events that overlap a better one of their class, `"hard"` removes them.
+        nms_sigma (`float`, *optional*, defaults to 0.4):
+            Width of soft suppression: more lowers less.
+        nms_iou_threshold (`float`, *optional*, defaults to 0.7):
+            Overlap from which `"hard"` suppression removes an event.
+        min_score (`float`, *optional*, defaults to 0.001):
+            Score below which a suppressed event is dropped.
+        max_events (`int`, *optional*, defaults to 100):
+            The most events of one video.
+
+    The defaults of the last seven are those published with UnAV-100 (configs/avel_unav100.yaml, UnAV commit 1609deb).
+    """
+
+    def __init__(
+        self,
+        frame_rate: float = 25.0,
+        stride: int = 8,
+        window: int = 24,
+        visual_size: int = 2048,
+        audio_size: int = 128,
+        encoder: dict[str, str] | None = None,
+        candidate_threshold: float = 0.001,
+        candidates_per_level: int = 2000,
+        nms_method: str = "soft",
+        nms_sigma: float = 0.4,
+        nms_iou_threshold: float = 0.7,
+        min_score: float = 0.001,
+        max_events: int = 100,
+    ):
+        grid = FeatureGrid(frame_rate, stride, window)
+        self.frame_rate, self.stride, self.window = grid.frame_rate, grid.stride, grid.window
+        self.visual_size = visual_size
+        self.audio_size = audio_size
+        self.encoder = encoder
+        self.candidate_threshold = candidate_threshold
+        self.candidates_per_level = candidates_per_level
+        self.nms_method = nms_method
+        self.nms_sigma = nms_sigma
+        self.nms_iou_threshold = nms_iou_threshold
+        self.min_score = min_score
+        self.max_events = max_events
+        super().__init__()
+
+    @property
+    def feature_grid(self) -> FeatureGrid:
+        """The clock of the features this processor takes."""
+        return FeatureGrid(self.frame_rate, self.stride, self.window)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What `__call__` returns without labels."""
+        return ["visual_features", "audio_features", "attention_mask", "visual_mask", "audio_mask"]
+
+    def check_features_of(self, source: str, grid: FeatureGrid, visual_size: int, audio_size: int) -> None:
+        """Refuse features that were made on another clock or with other channels.
+
+        Args:
+            source: what the features come from, for the message.
+            grid: their feature grid.
+            visual_size, audio_size: their channels.
+
+        Raises:
+            ValueError: naming the difference.
+        """
+        if grid != self.feature_grid:
+            raise ValueError(
+                f"{source} is on a feature grid of {grid}; this model was trained on {self.feature_grid}. Encode the "
+                "videos again on the model's grid, or use a model trained on this one."
+            )
+        if (visual_size, audio_size) != (self.visual_size, self.audio_size):
+            raise ValueError(
+                f"{source} has {visual_size} visual and {audio_size} audio channels; this model takes "
+                f"{self.visual_size} and {self.audio_size}. Use the features that the model was trained on."
+            )
+
+    def __call__(
+        self,
+        visual_features: Features | Sequence[Features | None] | None,
+        audio_features: Features | Sequence[Features | None] | None,
+        segments: Features | Sequence[Features] | None = None,
+        labels: Features | Sequence[Features] | None = None,
+    ) -> BatchFeature:
+        """Pad the features of one or several videos to one length.
+
+        Args:
+            visual_features: `(T, visual_size)`, or a list of one for each video; `None` for a video without picture.
+            audio_features: `(T, audio_size)`, or a list of one for each video; `None` for a video without sound.
+            segments: true events in seconds, `(N, 2)`, or a list of one for each video; N may be 0.
+            labels: their class ids, `(N,)`, or a list of one for each video.
+
+        Returns:
+            PyTorch tensors: `visual_features` (B, T, visual_size) and `audio_features` (B, T, audio_size), float32, 0 on
+            padding and in absent streams; `attention_mask`, `visual_mask`, `audio_mask` (B, T), int64, 1 = real; with
+            labels also `segment_labels` (B, N, 2), float32, in grid positions, and `class_labels` (B, N), int64, -100 =
+            padding.
+
+        Raises:
+            ValueError: for features that are not finite, of another width, of unequal lengths, or absent altogether, and
+                for labels that do not fit their segments.
+        """
+        single = not isinstance(visual_features, Sequence) and not isinstance(audio_features, Sequence)
+        if single:
+            visual_features, audio_features = [visual_features], [audio_features]
+            segments = None if segments is None else [segments]
+            labels = None if labels is None else [labels]
+        if visual_features is None or audio_features is None or len(visual_features) != len(audio_features):
+            raise ValueError(
+                "Give visual and audio features for the same videos, with `None` in a list where a video has no picture or "
+                f"no sound; got {_count(visual_features)} and {_count(audio_features)}."
+            )
+        streams = [
+            self._check_video(index, visual, audio)
+            for index, (visual, audio) in enumerate(zip(visual_features, audio_features, strict=True))
+        ]
+        lengths = [len(visual if visual is not None else audio) for visual, audio in streams]
+        batch = {
+            "visual_features": torch.zeros(len(streams), max(lengths), self.visual_size),
+            "audio_features": torch.zeros(len(streams), max(lengths), self.audio_size),
+            "attention_mask": torch.zeros(len(streams), max(lengths), dtype=torch.long),
+        }
+        batch["visual_mask"], batch["audio_mask"] = batch["attention_mask"].clone(), batch["attention_mask"].clone()
+        for index, (length, video) in enumerate(zip(lengths, streams, strict=True)):
+            batch["attention_mask"][index, :length] = 1
+            for name, stream in zip(("visual", "audio"), video, strict=True):
+                if stream is not None:
+                    batch[f"{name}_features"][index, :length] = stream
+                    batch[f"{name}_mask"][index, :length] = 1
+        if segments is not None or labels is not None:
+            batch["segment_labels"], batch["class_labels"] = self._pad_labels(len(streams), segments, labels)
+        return BatchFeature(batch)
+
+    def _check_video(
+        self, index: int, visual: Features | None, audio: Features | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        streams = []
+        for name, features, size in (("visual", visual, self.visual_size), ("audio", audio, self.audio_size)):
+            if features is not None:
+                features = torch.as_tensor(features)
+                if features.dim() != 2 or features.shape[1] != size or len(features) == 0:
+                    raise ValueError(
+                        f"The {name} features of video {index} have shape {tuple(features.shape)}; expected (steps, {size}) "
+                        "with at least one step. Use the feature set that the model was trained on."
+                    )
+                if not torch.isfinite(features).all():
+                    steps = (~torch.isfinite(features)).any(dim=1).nonzero()[:, 0].tolist()
+                    raise ValueError(
+                        f"The {name} features of video {index} are NaN or infinite at {len(steps)} of {len(features)} steps "
+                        f"(the first is step {steps[0]}). Encode the video again."
+                    )
+            streams.append(features)
+        if visual is None and audio is None:
+            raise ValueError(f"Video {index} has neither visual nor audio features; give at least one stream.")
+        if visual is not None and audio is not None and len(visual) != len(audio):
+            raise ValueError(
+                f"Video {index} has {len(visual)} visual and {len(audio)} audio steps. Encode both on one feature grid or cut "
+                "the longer one first."
+            )
+        return streams[0], streams[1]
+
+    def _pad_labels(self, num_videos: int, segments, labels) -> tuple[Tensor, Tensor]:
+        if segments is None or labels is None or not num_videos == len(segments) == len(labels):
+            raise ValueError(
+                f"Give `segments` and `labels` for each of the {num_videos} videos; got {_count(segments)} and {_count(labels)}."
+            )
+        most = max([len(x) for x in segments] + [1])
+        segment_labels, class_labels = torch.zeros(num_videos, most, 2), torch.full((num_videos, most), -100)
+        for index, (video_segments, video_labels) in enumerate(zip(segments, labels, strict=True)):
+            video_segments = torch.as_tensor(video_segments, dtype=torch.float32).reshape(-1, 2)
+            video_labels = torch.as_tensor(video_labels, dtype=torch.long)
+            if len(video_segments) != len(video_labels):
+                raise ValueError(f"Video {index} has {len(video_segments)} segments and {len(video_labels)} labels.")
+            if not (video_segments[:, 1] > video_segments[:, 0]).all():
+                raise ValueError(
+                    f"Video {index} has an event whose end is not after its start: {video_segments.tolist()}."
+                )
+            segment_labels[index, : len(video_segments)] = self.feature_grid.to_positions(video_segments)
+            class_labels[index, : len(video_labels)] = video_labels
+        return segment_labels, class_labels
+
+    def post_process_event_localization(
+        self, outputs, threshold: float = 0.0, durations: Sequence[float] | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Events of each video from the outputs of [`EsgNetForEventLocalization`].
+
+        Candidates are the (point, class) pairs above `candidate_threshold`, at most `candidates_per_level` of a level;
+        overlapping ones of a class are suppressed, and the best `max_events` are kept.
+
+        Args:
+            outputs (`EsgNetEventLocalizationOutput`):
+                What the model returned.
+            threshold (`float`, *optional*, defaults to 0.0):
+                Score that an event needs. 0 keeps all, as the field's metric wants it.
+            durations (`Sequence[float]`, *optional*):
+                Length of each video in seconds, to which events are cut. Without it they are cut at 0 only.
+
+        Returns:
+            For each video `{"segments": (K, 2) seconds, "labels": (K,) class ids, "scores": (K,)}`, best first, on the CPU.
+
+        Raises:
+            ValueError: if there is not one duration for each video.
+        """
+        if durations is not None and len(durations) != len(outputs.logits):
+            raise ValueError(f"Got {len(durations)} `durations` for {len(outputs.logits)} videos.")
+        candidates = self._candidates(outputs)
+        segments, scores, labels = suppress_overlapping_segments(
+            *candidates,
+            max_events=self.max_events,
+            method=self.nms_method,
+            sigma=self.nms_sigma,
+            iou_threshold=self.nms_iou_threshold,
+            min_score=self.min_score,
+        )
+        segments = self.feature_grid.to_seconds(segments).clamp(min=0)
+        if durations is not None:
+            segments = torch.minimum(segments, torch.as_tensor(durations, dtype=segments.dtype)[:, None, None])
+        events = []
+        for video_segments, video_scores, video_labels in zip(segments, scores, labels, strict=True):
+            kept = (video_scores > threshold) & (video_segments[:, 1] > video_segments[:, 0])
+            events.append(
+                {"segments": video_segments[kept], "labels": video_labels[kept], "scores": video_scores[kept]}
+            )
+        return events
+
+    def _candidates(self, outputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Candidates of each video before suppression: segments (B, N, 2), scores (B, N), labels (B, N), on the CPU."""
+        logits, offsets = outputs.logits.detach().float().cpu(), outputs.offsets.detach().float().cpu()
+        points = TemporalPoints(*outputs.points[0].float().cpu().unbind(-1))
+        scores = logits.sigmoid() * outputs.point_mask.cpu()[..., None]
+        segments = points.decode(offsets)  # (B, P, C, 2)
+        long_enough = segments[..., 1] - segments[..., 0] > SHORTEST_EVENT
+        scores = torch.where((scores > self.candidate_threshold) & long_enough, scores, 0.0)
+        num_classes = scores.shape[-1]
+        kept_scores, kept_index = [], []
+        first = 0
+        for size in points.strides.unique_consecutive(return_counts=True)[1].tolist():
+            level = scores[:, first : first + size].flatten(1)
+            best, index = level.topk(min(self.candidates_per_level, level.shape[1]), dim=1)
+            kept_scores.append(best)
+            kept_index.append(index + first * num_classes)
+            first += size
+        index = torch.cat(kept_index, dim=1)
+        segments = segments.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 2))
+        return segments, torch.cat(kept_scores, dim=1), index % num_classes
+
+
+def event_list(events: Mapping[str, Any], id2label: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Events of one video as a list of dicts, in their order.
+
+    Args:
+        events: `segments` (K, 2), `labels` (K,) and, for found events, `scores` (K,); tensors or arrays.
+        id2label: class names by id.
+
+    >>> events = {"segments": np.array([[0.5, 2.0]]), "labels": np.array([1]), "scores": np.array([0.75])}
+    >>> event_list(events, {0: "alarm", 1: "dog barking"})
+    [{'start': 0.5, 'end': 2.0, 'label': 'dog barking', 'score': 0.75}]
+    """
+    rows: list[dict[str, Any]] = [
+        {"start": start, "end": end, "label": id2label[label]}
+        for (start, end), label in zip(events["segments"].tolist(), events["labels"].tolist(), strict=True)
+    ]
+    if "scores" in events:
+        for row, score in zip(rows, events["scores"].tolist(), strict=True):
+            row["score"] = score
+    return rows
+
+
+def _count(videos) -> str:
+    return "none" if videos is None else f"{len(videos)}"
+
+
+__all__ = ["EsgNetProcessor", "event_list"]

@@ -1,0 +1,258 @@
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetModel
+from esg_transformers.models.esg_net.modeling_esg_net import downsample_max, downsample_mean
+
+SIZES = {
+    "num_labels": 5,
+    "visual_size": 12,
+    "audio_size": 7,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "semantic_size": 8,
+    "pyramid_levels": 3,
+    "num_experts": 3,
+    "num_event_slots": 2,
+    "event_slot_size": 4,
+    "head_size": 12,
+}
+
+
+def model_of(**fields):
+    torch.manual_seed(0)
+    return EsgNetForEventLocalization(EsgNetConfig(**SIZES | fields)).eval()
+
+
+def features_of(*lengths, seed=1):
+    """Padded features and the mask of videos with these numbers of steps."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+    for row, length in zip(mask, lengths, strict=True):
+        row[:length] = 1
+    return {
+        "visual_features": torch.randn(len(lengths), max(lengths), 12, generator=generator) * mask[..., None],
+        "audio_features": torch.randn(len(lengths), max(lengths), 7, generator=generator) * mask[..., None],
+        "attention_mask": mask,
+    }
+
+
+def labelled(batch):
+    videos = len(batch["visual_features"])
+    return batch | {
+        "segment_labels": torch.tensor([[[1.5, 6.5], [2.5, 4.5]]]).repeat(videos, 1, 1),
+        "class_labels": torch.tensor([[0, 3]]).repeat(videos, 1),
+    }
+
+
+def assert_same_points(first, second):
+    """Logits, offsets and semantic logits agree on the points that are real in both."""
+    real = first.point_mask.bool()
+    torch.testing.assert_close(first.logits[real], second.logits[second.point_mask.bool()], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(first.offsets[real], second.offsets[second.point_mask.bool()], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 16])
+def test_there_is_a_point_for_every_step_of_every_level(num_steps):
+    outputs = model_of()(**features_of(num_steps))
+    num_points = num_steps + -(-num_steps // 2) + -(-num_steps // 4)
+    assert outputs.logits.shape == (1, num_points, 5)
+    assert outputs.offsets.shape == (1, num_points, 5, 2)
+    assert (outputs.offsets >= 0).all()
+    assert outputs.points.shape == (1, num_points, 2) and outputs.point_mask.shape == (1, num_points)
+    assert [x.shape for x in outputs.semantic_logits] == [(1, 3, num_steps, 5)] * 2
+    assert [x.shape for x in outputs.router_weights] == [(1, num_points, 3)] * 2
+    torch.testing.assert_close(outputs.router_weights[0].sum(-1), torch.ones(1, num_points))
+
+
+def test_a_video_in_a_batch_gives_what_it_gives_alone():
+    model, batch = model_of(), features_of(19, 8, 3)
+    with torch.no_grad():
+        together = model(**batch)
+        for index, length in enumerate([19, 8, 3]):
+            alone = model(**{name: x[index : index + 1, :length] for name, x in batch.items()})
+            real = together.point_mask[index].bool()
+            torch.testing.assert_close(together.logits[index][real], alone.logits[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(together.offsets[index][real], alone.offsets[0], atol=1e-5, rtol=1e-5)
+
+
+def test_what_stands_on_padded_steps_does_not_matter():
+    model, batch = model_of(), features_of(11, 4)
+    other = dict(batch)
+    padded = (1 - batch["attention_mask"])[..., None]
+    other["visual_features"] = batch["visual_features"] + 100 * padded
+    other["audio_features"] = batch["audio_features"] - 100 * padded
+    with torch.no_grad():
+        assert_same_points(model(**batch), model(**other))
+
+
+def test_the_loss_does_not_see_padding():
+    model, batch = model_of(), features_of(9, 9)
+    wider = {name: torch.nn.functional.pad(x, (0, 0, 0, 6) if x.dim() == 3 else (0, 6)) for name, x in batch.items()}
+    torch.testing.assert_close(model(**labelled(batch)).loss, model(**labelled(wider)).loss)
+
+
+def test_a_video_that_starts_later_has_its_points_later():
+    model, batch = model_of(), features_of(16)
+    # 8 masked steps in front: a multiple of the coarsest stride (4), so that every point has a partner.
+    late = {name: torch.nn.functional.pad(x, (0, 0, 8, 0) if x.dim() == 3 else (8, 0)) for name, x in batch.items()}
+    with torch.no_grad():
+        assert_same_points(model(**batch), model(**late))
+
+
+@pytest.mark.parametrize("absent", ["visual", "audio"])
+def test_what_stands_in_an_absent_stream_does_not_matter_and_changes_no_other_video(absent):
+    model, batch = model_of(), features_of(10, 10)
+    batch[f"{absent}_mask"] = torch.tensor([[0] * 10, [1] * 10])
+    other = dict(batch)
+    other[f"{absent}_features"] = batch[f"{absent}_features"].clone()
+    other[f"{absent}_features"][0] = 50.0
+    with torch.no_grad():
+        masked, changed, whole = model(**batch), model(**other), model(**features_of(10, 10))
+    assert torch.isfinite(masked.logits).all() and torch.isfinite(masked.offsets).all()
+    torch.testing.assert_close(masked.logits, changed.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(masked.logits[1], whole.logits[1], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(masked.logits[0], whole.logits[0], atol=1e-3)
+
+
+def test_both_streams_reach_every_output():
+    model, batch = model_of(), features_of(12)
+    for stream in ("visual_features", "audio_features"):
+        batch[stream].requires_grad_()
+    outputs = model(**batch)
+    for value in (outputs.logits, outputs.offsets, *outputs.semantic_logits):
+        grads = torch.autograd.grad(
+            value.square().sum(), [batch["visual_features"], batch["audio_features"]], retain_graph=True
+        )
+        assert all(grad.abs().sum() > 0 for grad in grads)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"use_semantic_interaction": False}, {"use_semantic_guidance": False}, {"num_dependency_layers": 0}],
+    ids=["whole", "plain stem", "no guidance", "no MoDE"],
+)
+def test_every_ablation_learns_saves_and_loads(fields, tmp_path):
+    model = model_of(**fields).train()
+    loss = model(**labelled(features_of(12, 9))).loss
+    loss.backward()
+    unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert unused == []
+    model.eval().save_pretrained(tmp_path)
+    loaded = EsgNetForEventLocalization.from_pretrained(tmp_path)
+    with torch.no_grad():
+        batch = features_of(12, 9)
+        torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits, atol=0, rtol=0)
+
+
+def test_switched_off_parts_leave_their_outputs_and_losses_out():
+    plain = model_of(use_semantic_interaction=False, num_dependency_layers=0)(**labelled(features_of(12)))
+    assert plain.semantic_logits is None and plain.router_weights is None
+    assert set(plain.loss_dict) == {"classification", "boundary"}
+    whole = model_of()(**labelled(features_of(12)))
+    assert set(whole.loss_dict) == {"classification", "boundary", "semantic", "router"}
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts():
+    model = model_of(boundary_loss_weight=2.0, semantic_loss_weight=0.5, router_loss_weight=0.25)
+    outputs = model(**labelled(features_of(12)))
+    parts = outputs.loss_dict
+    expected = parts["classification"] + 2 * parts["boundary"] + 0.5 * parts["semantic"] + 0.25 * parts["router"]
+    torch.testing.assert_close(outputs.loss, expected)
+
+
+def test_guidance_starts_by_passing_on_the_streams_and_then_follows_the_evidence():
+    guidance = model_of().model.semantic_interaction.stages[0].guidance[0]
+    states, evidence = torch.randn(1, 4, 16), torch.randn(1, 4, 8)
+    torch.testing.assert_close(guidance(states, torch.zeros(1, 4, 8)), states)
+    with torch.no_grad():
+        guidance.gate.bias.fill_(-20.0)  # closed without evidence
+    torch.testing.assert_close(guidance(states, torch.zeros(1, 4, 8)), torch.zeros_like(states), atol=1e-6, rtol=0)
+    assert guidance(states, evidence).abs().sum() > 0
+
+
+def test_class_prototypes_are_one_parameter_for_all_stages_and_streams():
+    names = [name for name, _ in model_of().named_parameters() if "prototypes" in name]
+    assert names == ["model.semantic_interaction.prototypes"]
+
+
+def test_the_normalizer_follows_the_count_of_positive_points_in_training_only():
+    model = model_of(loss_normalizer_init=100.0)
+    batch = labelled(features_of(12))
+    model(**batch)
+    assert model.loss_normalizer == 100
+    model.train()
+    # Level 0 (0..4): points 3, 4, 5 of the event 1.5..6.5 (farthest 3.5, 2.5, 3.5), points 3 and 4 of 2.5..4.5 too.
+    # 2 (farthest 4.5) and 6 (4.5) are level 1 points: 2 and 6, and 4 is 2.5 away there. So 5 points.
+    model(**batch)
+    assert model.loss_normalizer.item() == pytest.approx(0.9 * 100 + 0.1 * 5)
+    assert "loss_normalizer" in model.state_dict()
+
+
+def test_a_loaded_model_keeps_its_normalizer(tmp_path):
+    model = model_of()
+    model.loss_normalizer.fill_(37.0)
+    model.save_pretrained(tmp_path)
+    assert EsgNetForEventLocalization.from_pretrained(tmp_path).loss_normalizer == 37
+
+
+def test_eager_and_sdpa_attention_agree():
+    batch = features_of(13, 6)
+    eager, sdpa = model_of(), model_of()
+    eager.set_attn_implementation("eager")
+    assert sdpa.config._attn_implementation == "sdpa"
+    with torch.no_grad():
+        assert_same_points(eager(**batch), sdpa(**batch))
+
+
+def test_eval_is_deterministic_and_training_drops_paths():
+    model, batch = model_of(drop_path_rate=0.5), features_of(12)
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, model(**batch).logits)
+        model.train()
+        assert not torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+def test_auto_classes_load_the_model_with_its_heads(tmp_path):
+    model_of().save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is EsgNetConfig
+    assert type(AutoModel.from_pretrained(tmp_path)) is EsgNetForEventLocalization
+
+
+def test_the_headless_model_loads_from_a_checkpoint_with_heads(tmp_path):
+    model = model_of()
+    model.save_pretrained(tmp_path)
+    batch = features_of(12)
+    with torch.no_grad():
+        headless = EsgNetModel.from_pretrained(tmp_path).eval()(**batch)
+        torch.testing.assert_close(headless.last_hidden_state, model(**batch).last_hidden_state)
+
+
+def test_hidden_states_are_the_fused_stream_before_and_after_every_stage():
+    outputs = model_of()(**features_of(12), output_hidden_states=True)
+    assert [x.shape for x in outputs.hidden_states] == [(1, 12, 16)] * 3
+    assert (outputs.hidden_states[0] == 0).all()
+
+
+def test_features_of_another_width_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"`audio_features` has shape \(1, 6, 8\).*\(videos, steps, 7\)"):
+        model_of()(torch.zeros(1, 6, 12), torch.zeros(1, 6, 8))
+
+
+def test_streams_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="one feature grid"):
+        model_of()(torch.zeros(1, 6, 12), torch.zeros(1, 5, 7))
+
+
+def test_half_the_labels_are_refused():
+    with pytest.raises(ValueError, match="both"):
+        model_of()(**features_of(6), class_labels=torch.zeros(1, 1, dtype=torch.long))
+
+
+def test_downsampling_takes_real_steps_only():
+    states = torch.tensor([[[-1.0], [-3.0], [-5.0], [9.0]]])
+    mask = torch.tensor([[True, True, True, False]])
+    assert downsample_max(states, mask)[0, :, 0].tolist() == [-1, -3]  # of (-1, -3) and of (-3, -5)
+    assert downsample_mean(states, mask)[0, :, 0].tolist() == [-2, -4]
