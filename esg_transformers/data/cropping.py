@@ -1,0 +1,75 @@
+"""The random crop of training: another piece of a video each time, in its own time."""
+
+import numpy as np
+import torch
+
+from esg_transformers.data.annotations import Example
+from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+
+
+def random_crop(
+    example: Example,
+    grid: FeatureGrid,
+    max_steps: int,
+    generator: np.random.Generator,
+    keep_ratio: float = 0.5,
+    trials: int = 200,
+    crop_ratio: tuple[float, float] = (0.9, 1.0),
+) -> Example:
+    """A random window of an example: UnAV's training crop (`truncate_feats`, libs/datasets/data_utils.py, 1609deb).
+
+    An example of more than `max_steps` gives a window of `max_steps`, any other one of a random length in
+    `crop_ratio` of its own. An event stays if at least `keep_ratio` of it lies in the window, and is clipped to it.
+    Windows are drawn until one keeps an event, at most `trials` times; then the last one is taken, without events. A
+    video that has no events is simply cropped.
+
+    Time starts anew: step 0 of the crop is at `grid.to_seconds(0)`, like step 0 of any video, and the crop's duration
+    is that of the frames its features have seen. Features are views of the example's.
+
+    Args:
+        example: see `Example`.
+        grid: the clock of its features.
+        max_steps: steps of the longest crop, >= 1.
+        generator: the source of chance.
+        keep_ratio: share of an event that must be left, in (0, 1].
+        trials: windows to try, >= 1.
+        crop_ratio: least and greatest length of a crop of an example that is not too long, 0 < least <= greatest <= 1.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    least, greatest = crop_ratio
+    if max_steps < 1 or trials < 1 or not 0 < keep_ratio <= 1 or not 0 < least <= greatest <= 1:
+        raise ValueError(
+            "A crop needs max_steps >= 1, trials >= 1, 0 < keep_ratio <= 1 and "
+            f"0 < crop_ratio[0] <= crop_ratio[1] <= 1; got {max_steps}, {trials}, {keep_ratio} and {crop_ratio}."
+        )
+    visual, audio = example["visual_features"], example["audio_features"]
+    num_steps = max(len(stream) for stream in (visual, audio) if stream is not None)
+    if num_steps > max_steps:
+        length = max_steps
+    else:
+        low, high = max(round(least * num_steps), 1), min(round(greatest * num_steps), num_steps)
+        length = int(generator.integers(low, max(low, high), endpoint=True))
+    if length == num_steps:
+        return example
+    segments = example["segments"].astype(np.float64)
+    for _ in range(trials):
+        first = int(generator.integers(0, num_steps - length, endpoint=True))
+        window = grid.to_seconds(torch.tensor([first, first + length], dtype=torch.float64)).numpy()
+        clipped = segments.clip(*window)
+        kept = clipped[:, 1] - clipped[:, 0] >= keep_ratio * (segments[:, 1] - segments[:, 0])
+        if kept.any() or len(segments) == 0:
+            break
+    crop = slice(first, first + length)
+    shift = first * grid.step
+    # On a grid whose windows hardly overlap, the window's last grid position lies after the last frame that was seen.
+    num_frames = max((length - 1) * grid.stride + grid.window, length * grid.stride + grid.window / 2)
+    return Example(
+        video_id=example["video_id"],
+        duration=num_frames / grid.frame_rate,
+        visual_features=None if visual is None else visual[crop],
+        audio_features=None if audio is None else audio[crop],
+        segments=(clipped[kept] - shift).astype(np.float32),
+        labels=example["labels"][kept],
+    )
