@@ -1,0 +1,221 @@
+"""Mean average precision of dense event localization, by the rules of the UnAV and ActivityNet evaluators.
+
+Source of the rules: `ANETdetection` in libs/utils/metrics.py of UnAV, commit 1609deb, which follows eval_detection.py
+of ActivityNet. Where that code leaves a result to chance, the rule here is fixed:
+
+* Equal scores keep the order in which the predictions came, video after video; upstream sorts unstably and reverses.
+* Of true events with the same overlap, the first of the list is taken.
+* The overlap of two segments of no length is 0; upstream divides 0 by 0.
+* Predictions of a class that no true event has are left out and counted; upstream may count them for another class.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+TIOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+DUPLICATE_TOLERANCE = 1e-3  # seconds
+
+
+def mean_average_precision(
+    predictions: Sequence[Sequence[dict[str, Any]]],
+    references: Sequence[Sequence[dict[str, Any]]],
+    tiou_thresholds: Sequence[float] = TIOU_THRESHOLDS,
+) -> dict[str, Any]:
+    """Average precision at each temporal overlap (tIoU), its mean over classes, and the mean of that over overlaps.
+
+    True events of one video and class whose starts and ends both lie within 1 ms of an earlier one count once. Classes
+    are those of the references; a class without predictions has average precision 0.
+
+    Args:
+        predictions: one list per video of events `{"start", "end", "label", "score"}`: seconds, `str` or `int`, and any
+            finite number that is higher for surer events.
+        references: one list per video, in the order of `predictions`, of events `{"start", "end", "label"}`.
+        tiou_thresholds: the smallest overlaps that count as found, each in (0, 1].
+
+    Returns:
+        `"average_map"`: the mean over thresholds; `"mAP@0.1"`, `"mAP@0.2"`, ...: the mean over classes at one of them;
+        `"per_class"`: label to mean over thresholds, sorted by label; all in [0, 1]. `"ignored_predictions"`: how many
+        predictions have a label that no reference has.
+
+    Raises:
+        ValueError: if the lists differ in length, the references hold no event at all (no class could be scored), an
+            event lacks a field, a number is not finite, an event ends before it starts, labels are of mixed types, or
+            a threshold is out of range or given twice.
+
+    >>> references = [[{"start": 0.0, "end": 4.0, "label": "dog barking"}]]
+    >>> predictions = [[{"start": 0.0, "end": 3.0, "label": "dog barking", "score": 0.9}]]  # 3 s shared, 4 s covered
+    >>> result = mean_average_precision(predictions, references)
+    >>> result["mAP@0.7"], result["mAP@0.8"], round(result["average_map"], 4)
+    (1.0, 0.0, 0.7778)
+    """
+    names = [f"mAP@{threshold:g}" for threshold in tiou_thresholds]
+    if not names or len(set(names)) < len(names) or not all(0 < threshold <= 1 for threshold in tiou_thresholds):
+        raise ValueError(f"`tiou_thresholds` must be different numbers in (0, 1], at least one; got {tiou_thresholds}.")
+    if len(predictions) != len(references):
+        raise ValueError(
+            f"`predictions` covers {len(predictions)} videos and `references` {len(references)}. "
+            "Pass one list of events per video in both, in the same order; a video without events has an empty list."
+        )
+    found = _read_events("predictions", predictions, ("start", "end", "label", "score"))
+    true = _read_events("references", references, ("start", "end", "label"))
+    if not true.labels:
+        raise ValueError(
+            "`references` holds no event, so there is no class to score. Pass the true events of at least one video."
+        )
+    kinds = {str if isinstance(label, str) else int for label in found.labels + true.labels}
+    if len(kinds) > 1:
+        raise ValueError(
+            "The labels of `predictions` and `references` are `str` here and `int` there. Use one of them."
+        )
+
+    labels: list[Any] = sorted(set(true.labels))
+    class_ids = {label: class_id for class_id, label in enumerate(labels)}
+    found_classes = np.array([class_ids.get(label, -1) for label in found.labels], dtype=np.int64)
+    true_classes = np.array([class_ids[label] for label in true.labels], dtype=np.int64)
+    precision = np.empty((len(labels), len(names)))
+    for class_id in range(len(labels)):
+        of_found, of_true = found_classes == class_id, true_classes == class_id
+        precision[class_id] = average_precision(
+            found.videos[of_found],
+            found.segments[of_found],
+            found.scores[of_found],
+            *_without_duplicates(true.videos[of_true], true.segments[of_true]),
+            tiou_thresholds,
+        )
+    return {
+        "average_map": float(precision.mean()),
+        **dict(zip(names, precision.mean(axis=0).tolist(), strict=True)),
+        "per_class": dict(zip(labels, precision.mean(axis=1).tolist(), strict=True)),
+        "ignored_predictions": int((found_classes < 0).sum()),
+    }
+
+
+def average_precision(
+    videos: np.ndarray,
+    segments: np.ndarray,
+    scores: np.ndarray,
+    true_videos: np.ndarray,
+    true_segments: np.ndarray,
+    tiou_thresholds: Sequence[float] = TIOU_THRESHOLDS,
+) -> np.ndarray:
+    """Average precision of one class at each overlap: the area under the envelope of precision over recall (VOC 2011).
+
+    Predictions are taken from the highest score to the lowest. Each is right if some true event of its video, not yet
+    taken by an earlier one, overlaps it enough; it takes the one that overlaps it most.
+
+    Args:
+        videos: `(N,)` int, the video of each prediction.
+        segments: `(N, 2)` float, start and end in seconds.
+        scores: `(N,)` float.
+        true_videos: `(M,)` int, M >= 1.
+        true_segments: `(M, 2)` float, in seconds.
+        tiou_thresholds: K overlaps in (0, 1].
+
+    Returns:
+        `(K,)` float64 in [0, 1].
+
+    >>> one, two = np.array([[0.0, 1.0]]), np.array([[5.0, 6.0], [0.0, 1.0]])  # the surer of two predictions is wrong
+    >>> average_precision(np.array([0, 0]), two, np.array([0.9, 0.8]), np.array([0]), one, (0.5,))
+    array([0.5])
+    """
+    best_first = np.argsort(-scores, kind="stable")
+    right = _match(videos[best_first], segments[best_first], true_videos, true_segments, tiou_thresholds)  # (K, N)
+    precision = right.cumsum(axis=1) / np.arange(1, len(scores) + 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    # Recall rises by 1 / M at each right prediction and nowhere else.
+    return (envelope * right).sum(axis=1) / len(true_videos)
+
+
+def _match(
+    videos: np.ndarray,
+    segments: np.ndarray,
+    true_videos: np.ndarray,
+    true_segments: np.ndarray,
+    tiou_thresholds: Sequence[float],
+) -> np.ndarray:
+    """Which of the N predictions, best first, are right at each of the K thresholds: `(K, N)` bool."""
+    # All pairs of a prediction and a true event of the same video, prediction by prediction.
+    by_video = np.argsort(true_videos, kind="stable")
+    first = np.searchsorted(true_videos[by_video], videos, side="left")
+    count = np.searchsorted(true_videos[by_video], videos, side="right") - first
+    found = np.repeat(np.arange(len(videos)), count)
+    true = by_video[np.arange(len(found)) + np.repeat(first - (count.cumsum() - count), count)]
+    tiou = _temporal_iou(segments[found], true_segments[true])
+
+    order = np.lexsort((-tiou, found))  # best prediction first, and for each the true event that overlaps it most
+    found, true, tiou = found[order], true[order], tiou[order]
+    right = np.zeros((len(tiou_thresholds), len(videos)), dtype=bool)
+    for row, threshold in zip(right, tiou_thresholds, strict=True):
+        enough = tiou >= threshold
+        matched, taken = bytearray(len(videos)), bytearray(len(true_videos))
+        for i, j in zip(found[enough].tolist(), true[enough].tolist(), strict=True):
+            if not (matched[i] or taken[j]):
+                matched[i] = taken[j] = 1
+        row[:] = np.frombuffer(matched, dtype=bool)
+    return right
+
+
+def _temporal_iou(segments: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of segments `(N, 2)`, row by row: `(N,)`; 0 where both have no length."""
+    shared = np.minimum(segments[:, 1], others[:, 1]) - np.maximum(segments[:, 0], others[:, 0])
+    shared = shared.clip(min=0)
+    covered = (segments[:, 1] - segments[:, 0]) + (others[:, 1] - others[:, 0]) - shared
+    return np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
+
+
+def _without_duplicates(videos: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The videos and segments of one class, each segment that repeats an earlier kept one of its video left out."""
+    kept: dict[int, list[list[float]]] = {}
+    is_kept = []
+    for video, (start, end) in zip(videos.tolist(), segments.tolist(), strict=True):
+        earlier = kept.setdefault(video, [])
+        repeats = any(abs(start - s) <= DUPLICATE_TOLERANCE and abs(end - e) <= DUPLICATE_TOLERANCE for s, e in earlier)
+        if not repeats:
+            earlier.append([start, end])
+        is_kept.append(not repeats)
+    return videos[is_kept], segments[is_kept]
+
+
+class _Events(NamedTuple):
+    """The N events of all videos as columns, in the order in which they came."""
+
+    videos: np.ndarray  # (N,) int64, positions in the list of videos
+    segments: np.ndarray  # (N, 2) float64, seconds
+    labels: list[str | int]
+    scores: np.ndarray  # (N,) float64; empty for references
+
+
+def _read_events(name: str, videos: Sequence[Sequence[dict[str, Any]]], fields: tuple[str, ...]) -> _Events:
+    """Columns of the lists of events called `name`, or a ValueError that says which event is wrong."""
+    events = [event for video in videos for event in video]
+    of_video = np.repeat(np.arange(len(videos)), np.array([len(video) for video in videos], dtype=np.int64))
+
+    def place(i: int) -> str:
+        return f"`{name}[{of_video[i]}][{i - np.searchsorted(of_video, of_video[i])}]`"
+
+    for i, event in enumerate(events):
+        if not isinstance(event, dict) or any(field not in event for field in fields):
+            wanted = ", ".join(fields)
+            raise ValueError(f"{place(i)} is {event!r}. Pass one list per video of events, each a dict with {wanted}.")
+
+    columns = {field: [event[field] for event in events] for field in fields}
+    labels = columns.pop("label")
+    for i, label in enumerate(labels):
+        if not isinstance(label, str | Integral):
+            raise ValueError(f"{place(i)} has label {label!r}. Expected a `str` or an `int`.")
+    for field, values in columns.items():
+        for i, value in enumerate(values):
+            if not (isinstance(value, Real) and math.isfinite(value)):
+                raise ValueError(f"{place(i)} has {field} {value!r}. Expected a finite number.")
+    segments = np.array([columns["start"], columns["end"]], dtype=np.float64).T
+    backwards = segments[:, 1] < segments[:, 0]
+    if backwards.any():
+        i = int(backwards.argmax())
+        raise ValueError(
+            f"{place(i)} starts at {segments[i, 0]} s and ends at {segments[i, 1]} s. Expected start <= end."
+        )
+    return _Events(of_video, segments, labels, np.array(columns.get("score", ()), dtype=np.float64))
