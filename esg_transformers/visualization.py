@@ -1,0 +1,269 @@
+"""Pictures of events: a matplotlib timeline, and one HTML file in which the video and its events play together."""
+
+import base64
+import html
+import json
+import math
+import mimetypes
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_VIDEO_BYTES = 100 * 2**20  # what a browser can hold in one page, as text and decoded
+
+# Twelve hues that stay apart on white and on black; a thirteenth class begins anew.
+PALETTE = (
+    "#3b76d6",
+    "#e07b2a",
+    "#2f9e63",
+    "#cf4a5c",
+    "#8a63d2",
+    "#1f9fb4",
+    "#c25aa5",
+    "#8f8a1f",
+    "#6b7a90",
+    "#b5683f",
+    "#5aa02c",
+    "#d4a017",
+)
+
+
+def plot_events(
+    events: Sequence[dict[str, Any]],
+    true_events: Sequence[dict[str, Any]] | None = None,
+    duration: float | None = None,
+    labels: Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+    title: str | None = None,
+) -> "Axes":
+    """Draw the events of one video, one lane per class: found ones above, stronger for higher scores, true ones below.
+
+    Args:
+        events: found events `{"start", "end", "label", "score"}`, seconds and a score in [0, 1], which may be absent.
+        true_events: true events `{"start", "end", "label"}`, drawn as hatched outlines.
+        duration: seconds the axis covers; it reaches to the last event if that ends later or this is not given.
+        labels: the classes to give a lane, from top to bottom; by default those of the events, by their first start.
+        ax: where to draw; a new figure by default.
+        title: text above the axes.
+
+    Returns:
+        The axes; `ax.figure.savefig("events.png")` writes them to a file.
+
+    Raises:
+        ValueError: if an event lacks a field, has a number out of range, or has a label that `labels` leaves out.
+
+    >>> ax = plot_events([{"start": 0.3, "end": 4.2, "label": "dog barking", "score": 0.9}], duration=10.0)
+    >>> [lane.get_text() for lane in ax.get_yticklabels()]
+    ['dog barking']
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch, Rectangle
+
+    lanes, duration = _lanes(events, true_events, duration, labels)
+    # Heights count rows of found events; a row of true events takes 0.7, and 0.25 stays free above and below.
+    heights = [0.5 + max(lane.found_rows, 1) + 0.7 * lane.true_rows for lane in lanes] or [1.5]
+    tops = [sum(heights[:i]) for i in range(len(lanes))]
+    if ax is None:
+        _, ax = plt.subplots(figsize=(10, 0.8 + 0.2 * sum(heights)), layout="constrained")
+    ax.set_xlim(0, duration)
+    ax.set_ylim(sum(heights), 0)  # the first lane on top
+    # Class names are text, not formulas: a "$" in one must not reach the formula parser.
+    middles = [top + height / 2 for top, height in zip(tops, heights, strict=False)]
+    ax.set_yticks(middles, [lane.label for lane in lanes], parse_math=False)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("seconds")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.figure.canvas.figure.draw_without_rendering()  # lays out, so that the room for each score is known
+    corner, opposite = ax.get_window_extent().get_points()
+    room_per_second, room_per_row = (opposite - corner) / (duration, sum(heights)) * 72 / ax.figure.dpi  # points
+
+    for lane, lane_top in zip(lanes, tops, strict=True):
+        ax.axhline(lane_top, color="0.88", linewidth=0.8, zorder=0)
+        for bar in lane.found:
+            width, top = bar.end - bar.start, lane_top + 0.25 + bar.row
+            alpha = 0.85 if bar.score is None else 0.25 + 0.6 * bar.score
+            ax.add_patch(Rectangle((bar.start, top), width, 0.9, color=lane.color, alpha=alpha, linewidth=0.5))
+            if bar.score is not None and width * room_per_second > 24 and 0.9 * room_per_row > 8:
+                center = bar.start + width / 2, top + 0.47
+                ax.text(*center, f"{bar.score:.2f}", ha="center", va="center_baseline", fontsize=8, clip_on=True)
+        for bar in lane.true:
+            corner = bar.start, lane_top + 0.25 + max(lane.found_rows, 1) + 0.7 * bar.row
+            outline = Rectangle(corner, bar.end - bar.start, 0.6, fill=False, edgecolor=lane.color, hatch="////")
+            ax.add_patch(outline)
+    if not lanes:
+        ax.text(0.5, 0.5, "no events", transform=ax.transAxes, ha="center", va="center", color="0.5")
+    if title is not None:
+        ax.set_title(title, loc="left", parse_math=False)
+    if true_events is not None:
+        handles = [
+            Patch(facecolor="0.5", label="found"),
+            Patch(facecolor="none", edgecolor="0.4", hatch="////", label="true"),
+        ]
+        ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    return ax
+
+
+def save_timeline_html(
+    path: str | os.PathLike,
+    events: Sequence[dict[str, Any]],
+    true_events: Sequence[dict[str, Any]] | None = None,
+    duration: float | None = None,
+    video: str | os.PathLike | None = None,
+    labels: Sequence[str] | None = None,
+    title: str = "Events",
+) -> None:
+    """Write one HTML file that plays the video over its events, without a network and without other files.
+
+    A click on a lane or an event seeks; space plays and pauses, the arrow keys move by a second; a slider hides found
+    events below a score. The file is written whole or not at all.
+
+    Args:
+        path: the file to write, in a folder that exists.
+        events: found events, as in `plot_events`.
+        true_events: true events, as in `plot_events`.
+        duration: seconds the lanes cover; they reach to the last event or the end of the video if that is later.
+        video: a video or audio file to put into the page, at most 100 MiB (`MAX_VIDEO_BYTES`). The browser must be able
+            to play it: MP4 with H.264 and AAC, and WebM, are safe.
+        labels: the classes to give a lane, as in `plot_events`.
+        title: heading of the page.
+
+    Raises:
+        ValueError: as in `plot_events`, or if `video` is too large or of no known video or audio type.
+        FileNotFoundError: if `video` or the folder of `path` does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {path.parent} of `path` does not exist. Make it first.")
+    lanes, duration = _lanes(events, true_events, duration, labels)
+    timeline = {
+        "duration": duration,
+        "hasTrueEvents": true_events is not None,
+        "lanes": [asdict(lane) for lane in lanes],
+        "video": None if video is None else _embedded(Path(video)),
+    }
+    # Inside a script element only "<" can end the data early; \u003c is the same character to JSON.
+    data = json.dumps(timeline, allow_nan=False).replace("<", "\\u003c")
+    # In one pass, so that a title that reads "{{timeline}}" stays a title.
+    parts = {"title": html.escape(title), "timeline": data}
+    template = Path(__file__).with_name("timeline.html").read_text(encoding="utf-8")
+    page = re.sub(r"\{\{(title|timeline)\}\}", lambda marker: parts[marker[1]], template)
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """One event, and the row of its lane in which no other event of its kind overlaps it."""
+
+    start: float
+    end: float
+    score: float | None
+    row: int
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """The events of one class."""
+
+    label: str
+    color: str
+    found: list[_Bar]
+    true: list[_Bar]
+
+    @property
+    def found_rows(self) -> int:
+        return max((bar.row + 1 for bar in self.found), default=0)
+
+    @property
+    def true_rows(self) -> int:
+        return max((bar.row + 1 for bar in self.true), default=0)
+
+
+def _lanes(
+    events: Sequence[dict[str, Any]],
+    true_events: Sequence[dict[str, Any]] | None,
+    duration: float | None,
+    labels: Sequence[str] | None,
+) -> tuple[list[_Lane], float]:
+    """The lanes from top to bottom, and the seconds that they cover."""
+    true_events = true_events or []
+    _check_events("events", events)
+    _check_events("true_events", true_events)
+    if duration is not None and not (isinstance(duration, Real) and 0 < float(duration) < math.inf):
+        raise ValueError(f"`duration` must be seconds > 0; got {duration!r}.")
+    every = sorted([*events, *true_events], key=lambda event: event["start"])
+    seen = list(dict.fromkeys(event["label"] for event in every))
+    labels = seen if labels is None else list(dict.fromkeys(labels))
+    unlisted = [label for label in seen if label not in labels]
+    if unlisted:
+        raise ValueError(
+            f"`labels` gives no lane to {', '.join(map(repr, unlisted))}. List every class of the events, "
+            "or pass only the events of the classes to show."
+        )
+    lanes = [
+        _Lane(
+            label=label,
+            color=PALETTE[i % len(PALETTE)],
+            found=_bars([event for event in events if event["label"] == label]),
+            true=_bars([{**event, "score": None} for event in true_events if event["label"] == label]),
+        )
+        for i, label in enumerate(labels)
+    ]
+    last_end = max((float(event["end"]) for event in every), default=0.0)
+    return lanes, max(float(duration or 0), last_end) or 1.0
+
+
+def _bars(events: list[dict[str, Any]]) -> list[_Bar]:
+    """Bars of the events of one lane, from left to right; the highest scores are in the first rows."""
+    rows: list[list[_Bar]] = []
+    for event in sorted(events, key=lambda event: -(event.get("score") or 0)):
+        start, end, score = float(event["start"]), float(event["end"]), event.get("score")
+        fits = (i for i, row in enumerate(rows) if all(end <= bar.start or bar.end <= start for bar in row))
+        row = next(fits, len(rows))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(_Bar(start, end, None if score is None else float(score), row))
+    return sorted((bar for row in rows for bar in row), key=lambda bar: bar.start)
+
+
+def _check_events(name: str, events: Sequence[dict[str, Any]]) -> None:
+    for i, event in enumerate(events):
+        if not isinstance(event, dict) or not {"start", "end", "label"} <= event.keys():
+            raise ValueError(f"`{name}[{i}]` is {event!r}. Expected a dict with start, end and label, of one video.")
+        start, end, label, score = event["start"], event["end"], event["label"], event.get("score")
+        if not isinstance(label, str):
+            raise ValueError(f"`{name}[{i}]` has label {label!r}. Expected a `str`, the name of the class.")
+        if not (isinstance(start, Real) and isinstance(end, Real) and 0 <= float(start) <= float(end) < math.inf):
+            raise ValueError(f"`{name}[{i}]` goes from {start!r} to {end!r}. Expected seconds, 0 <= start <= end.")
+        if score is not None and not (isinstance(score, Real) and 0 <= float(score) <= 1):
+            raise ValueError(f"`{name}[{i}]` has score {score!r}. Expected a number from 0 to 1, or none.")
+
+
+def _embedded(video: Path) -> dict[str, str]:
+    """The file as base64 with its type."""
+    if not video.is_file():
+        raise FileNotFoundError(f"`video` is {video}, which is not a file.")
+    kind, _ = mimetypes.guess_type(video.name)
+    if kind is None or not kind.startswith(("video/", "audio/")):
+        raise ValueError(
+            f"`video` is {video.name}, not known as video or audio ({kind}). Pass e.g. an .mp4 or .webm file."
+        )
+    size = video.stat().st_size
+    if size > MAX_VIDEO_BYTES:
+        raise ValueError(
+            f"`video` has {size / 2**20:.0f} MiB; a page holds at most {MAX_VIDEO_BYTES / 2**20:.0f} MiB. "
+            "Re-encode it smaller, or leave it out: the events are shown without it."
+        )
+    return {"type": kind, "base64": base64.b64encode(video.read_bytes()).decode("ascii")}
