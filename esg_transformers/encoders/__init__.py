@@ -1,0 +1,1 @@
+"""Encoders: from a media file to audio-visual features on one grid."""

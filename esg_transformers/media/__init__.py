@@ -1,0 +1,1 @@
+"""Pictures and sound from media files."""

@@ -1,0 +1,211 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from esg_transformers.encoders.spectral import SAMPLING_RATE, SpectralEncoder, picture_features, sound_features
+from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+
+GRID = FeatureGrid(frame_rate=10, stride=2, window=4)  # window g: frames 2g to 2g + 3, seconds 0.2g to 0.2g + 0.4
+RED, GREEN, BLUE, EDGES, MOTION, MOTION_SPREAD, BRIGHTNESS_CHANGE = range(7)
+LEVEL, SPREAD, CHANGE = range(3)
+SECONDS = 4
+
+
+def write_clip(path, picture=True, sound=True, flash=(2.0, 2.4), beep=(1.0, 1.4), picture_seconds=SECONDS):
+    """25 fps mp4: black, with the upper left quarter white during `flash`; silent, with a 1 kHz tone during `beep`."""
+    with av.open(str(path), "w") as container:
+        if picture:
+            video = container.add_stream("libx264", rate=25)
+            video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        if sound:
+            audio = container.add_stream("aac", rate=16000, layout="mono")
+        for index in range(25 * picture_seconds if picture else 0):
+            image = np.zeros((120, 160, 3), np.uint8)
+            image[:60, :80] = 255 * (flash[0] <= index / 25 < flash[1])
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        if picture:
+            container.mux(video.encode())
+        if sound:
+            time = np.arange(SECONDS * 16000) / 16000
+            waveform = 0.5 * np.sin(2 * np.pi * 1000 * time) * ((beep[0] <= time) & (time < beep[1]))
+            frame = av.AudioFrame.from_ndarray(waveform.astype(np.float32)[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
+            container.mux(audio.encode(frame))
+            container.mux(audio.encode())
+    return path
+
+
+def by_statistic(features, num_statistics):
+    """(T, statistics, cells or bands); the last cell or band is the whole."""
+    return features.reshape(len(features), num_statistics, -1)
+
+
+def steps_where(values, threshold):
+    return np.flatnonzero(np.abs(values) > threshold).tolist()
+
+
+def black(num_frames):
+    return np.zeros((num_frames, 64, 96, 3), np.uint8)
+
+
+def tone(hertz, seconds=SECONDS, amplitude=0.5):
+    time = np.arange(int(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    return (amplitude * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+
+def test_features_of_a_video_have_the_sizes_and_the_steps_that_the_encoder_names(tmp_path):
+    encoder = SpectralEncoder()
+    features = encoder(write_clip(tmp_path / "clip.mp4"))
+    assert features.grid == encoder.grid == GRID
+    assert features.duration == pytest.approx(SECONDS, abs=0.1)
+    num_steps = GRID.num_steps(features.duration)
+    assert features.visual.shape == (num_steps, encoder.visual_size)
+    assert features.audio.shape == (num_steps, encoder.audio_size)
+    assert features.visual.dtype == features.audio.dtype == np.float32
+
+
+def test_a_flash_is_seen_in_the_windows_and_the_cells_it_falls_in(tmp_path):
+    features = SpectralEncoder()(write_clip(tmp_path / "clip.mp4", flash=(2.0, 2.4)))
+    visual = by_statistic(features.visual, 7)
+    # Windows [1.8, 2.2), [2.0, 2.4) and [2.2, 2.6) s overlap [2.0, 2.4) s; cells 0 to 2 are upper left.
+    for cell in (0, 2):
+        assert steps_where(visual[:, RED, cell] + 1, 0.1) == [9, 10, 11]
+    assert steps_where(visual[:, RED, 3] + 1, 0.1) == []
+    assert visual[10, RED, 0] == pytest.approx(1, abs=0.05)
+    # The change is inside windows 9 (frames 18 to 21: on at 20) and 11 (frames 22 to 25: off at 24), not in window 10.
+    assert steps_where(visual[:, MOTION, 0], 0.5) == [9, 11]
+    assert visual[9, BRIGHTNESS_CHANGE, 0] == pytest.approx(np.arcsinh(20), abs=0.1)  # from -1 to 1
+    assert visual[11, BRIGHTNESS_CHANGE, 0] == pytest.approx(-np.arcsinh(20), abs=0.1)
+
+
+def test_a_beep_is_heard_in_the_windows_and_the_band_it_falls_in(tmp_path):
+    features = SpectralEncoder()(write_clip(tmp_path / "clip.mp4", beep=(1.0, 1.4)))
+    audio = by_statistic(features.audio, 3)
+    # The window [0.8, 1.2) s is the first and [1.2, 1.6) s the last that overlaps [1.0, 1.4) s.
+    loud = steps_where(audio[:, LEVEL, -1] + 2, 0.5)
+    assert loud == [4, 5, 6]
+    # 1000 Hz is 15 mel (Slaney). The 64 bands are centred at 0.45 + 44.8 / 65 x (b + 1) mel, so band 20 at 14.92.
+    assert audio[5, LEVEL, :-1].argmax() == 20
+    assert audio[4, CHANGE, 20] > 1
+    assert audio[6, CHANGE, 20] < -1
+
+
+@pytest.mark.parametrize(("hertz", "band"), [(90, 0), (400, 7), (1000, 20), (4000, 49)])
+def test_a_tone_peaks_in_the_band_around_it(hertz, band):
+    # Slaney: 3 / 200 mel per Hz up to 1 kHz, above it 15 + 27 ln(f / 1000) / ln(6.4) mel. Band b is at
+    # 0.45 + 0.6892 (b + 1): 90 Hz is 1.35 mel and band 0 at 1.14; 4 kHz is 35.16 mel and band 49 at 34.91.
+    audio = by_statistic(sound_features(tone(hertz), GRID, 5), 3)
+    assert (audio[:, LEVEL, :-1].argmax(axis=1) == band).all()
+
+
+def test_a_full_scale_tone_has_level_two_and_one_at_minus_40_db_level_zero():
+    for amplitude, level in ((1.0, 2.0), (0.01, 0.0)):
+        audio = by_statistic(sound_features(tone(1000, amplitude=amplitude), GRID, 5), 3)
+        # All bands together also catch the two side bins of the Hann window: 10 log10(1.5) = 1.8 dB, 0.09 in level.
+        np.testing.assert_allclose(audio[:, LEVEL, -1], level, atol=0.1)
+        np.testing.assert_allclose(audio[:, [SPREAD, CHANGE], -1], 0, atol=0.01)
+
+
+def test_silence_is_the_floor_and_black_is_minus_one_and_nothing_moves():
+    audio = by_statistic(sound_features(np.zeros(64000, np.float32), GRID, 19), 3)
+    np.testing.assert_allclose(audio[:, LEVEL], -2, atol=1e-6)
+    np.testing.assert_allclose(audio[:, SPREAD:], 0, atol=1e-6)
+    visual = by_statistic(picture_features(black(40), GRID, 19), 7)
+    np.testing.assert_array_equal(visual[:, [RED, GREEN, BLUE]], -1)
+    np.testing.assert_array_equal(visual[:, EDGES:], 0)
+
+
+def test_a_picture_feature_sees_its_own_frames_and_no_others():
+    frames = black(40)
+    frames[20:22, :16, :16] = 255  # the first cell
+    visual = by_statistic(picture_features(frames, GRID, 19), 7)
+    # Frames 20 and 21 belong to windows 9 (18 to 21) and 10 (20 to 23); frame 22 goes black again inside window 10.
+    np.testing.assert_allclose(visual[:, RED, 0], [0 if step in (9, 10) else -1 for step in range(19)])
+    assert steps_where(visual[:, MOTION, 0], 0) == [9, 10]
+    assert steps_where(visual[:, MOTION, 2], 0) == []
+
+
+def test_a_sound_feature_hears_its_own_samples_and_no_others():
+    waveform = np.zeros(64000, np.float32)
+    waveform[16000:19200] = tone(1000, 0.2)  # 1.0 to 1.2 s: windows 4, [0.8, 1.2) s, and 5, [1.0, 1.4) s
+    audio = by_statistic(sound_features(waveform, GRID, 19), 3)
+    assert steps_where(audio[:, LEVEL, -1] + 2, 1e-6) == [4, 5]
+
+
+def test_motion_of_a_cell_by_hand():
+    frames = black(4)
+    frames[1:, :16, :16] = 255  # black to white is a change of 2, once in the three steps of the window
+    visual = by_statistic(picture_features(frames, GRID, 1), 7)
+    assert visual[0, MOTION, 0] == pytest.approx(np.log1p(100) / 3)
+    assert visual[0, MOTION_SPREAD, 0] == pytest.approx(np.log1p(100) * np.sqrt(2) / 3)
+    assert visual[0, MOTION, 24] == pytest.approx(np.log1p(100 / 24) / 3)  # the whole picture: one cell of 24
+
+
+def test_features_move_with_the_clip():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (42, 64, 96, 3), np.uint8)
+    now, later = picture_features(frames, GRID, 20), picture_features(frames[2:], GRID, 19)
+    np.testing.assert_allclose(later, now[1:], atol=1e-5)
+    waveform = rng.normal(0, 0.1, 67200).astype(np.float32)
+    now, later = sound_features(waveform, GRID, 20), sound_features(waveform[3200:], GRID, 19)
+    np.testing.assert_allclose(later, now[1:], atol=1e-4)
+
+
+def test_features_are_of_moderate_scale_for_noise():
+    rng = np.random.default_rng(0)
+    visual = picture_features(rng.integers(0, 255, (40, 64, 96, 3), np.uint8), GRID, 19)
+    audio = sound_features(rng.uniform(-1, 1, 64000).astype(np.float32), GRID, 19)
+    assert max(np.abs(visual).max(), np.abs(audio).max()) < 6
+
+
+def test_where_the_picture_ends_early_it_stays_and_nothing_moves(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", picture_seconds=2, flash=(1.0, 9.0))
+    features = SpectralEncoder()(path)
+    visual = by_statistic(features.visual, 7)
+    assert len(visual) == len(features.audio) == GRID.num_steps(features.duration)
+    np.testing.assert_allclose(visual[11:, RED, 0], 1, atol=0.05)
+    np.testing.assert_allclose(visual[11:, MOTION], 0, atol=1e-6)
+
+
+def test_where_the_sound_is_shorter_silence_follows():
+    audio = by_statistic(sound_features(tone(1000, seconds=1.0), GRID, 19), 3)
+    assert steps_where(audio[:, LEVEL, -1] + 2, 1e-6) == [0, 1, 2, 3, 4]  # windows that begin before 1 s
+
+
+def test_a_silent_film_has_no_audio_and_a_sound_file_has_no_visual(tmp_path):
+    encoder = SpectralEncoder()
+    film = encoder(write_clip(tmp_path / "film.mp4", sound=False))
+    assert film.audio is None
+    assert len(film.visual) == 19
+    sound = encoder(write_clip(tmp_path / "sound.mp4", picture=False))
+    assert sound.visual is None
+    assert len(sound.audio) == GRID.num_steps(sound.duration)
+
+
+def test_a_clip_shorter_than_a_window_has_one_step():
+    assert picture_features(black(1), GRID, 1).shape == (1, 175)
+    assert sound_features(np.zeros(10, np.float32), GRID, 1).shape == (1, 195)
+
+
+def test_a_grid_with_fractions_of_samples_gives_all_its_steps():
+    grid = FeatureGrid(frame_rate=29.97, stride=5, window=7)
+    num_steps = grid.num_steps(4.0)
+    assert sound_features(tone(1000), grid, num_steps).shape == (num_steps, 195)
+    assert np.isfinite(sound_features(tone(1000), grid, num_steps)).all()
+    assert picture_features(black(120), grid, num_steps).shape == (num_steps, 175)
+
+
+@pytest.mark.parametrize("grid", [FeatureGrid(10, 1, 1), FeatureGrid(25, 1, 2)], ids=["one frame", "80 ms"])
+def test_a_window_too_short_for_motion_or_a_spectrum_is_refused(grid):
+    with pytest.raises(ValueError, match="longer window"):
+        SpectralEncoder(grid)
+
+
+def test_a_file_that_is_no_media_file_is_refused(tmp_path):
+    (tmp_path / "clip.mp4").write_text("not a video")
+    with pytest.raises(ValueError, match=r"clip\.mp4"):
+        SpectralEncoder()(tmp_path / "clip.mp4")
