@@ -110,6 +110,28 @@ def plot_events(
     return ax
 
 
+def save_timeline_png(
+    path: str | os.PathLike,
+    events: Sequence[dict[str, Any]],
+    true_events: Sequence[dict[str, Any]] | None = None,
+    duration: float | None = None,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+) -> None:
+    """Write the picture that `plot_events` draws to a PNG file, in one step."""
+    from matplotlib.figure import Figure
+
+    figure = plot_events(events, true_events, duration, labels, title=title).figure
+    assert isinstance(figure, Figure)
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        figure.savefig(partial, format="png", dpi=150, bbox_inches="tight")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def save_timeline_html(
     path: str | os.PathLike,
     events: Sequence[dict[str, Any]],

@@ -1,0 +1,1 @@
+"""Examples: from annotations, feature files, videos and corpora to batches."""

@@ -1,0 +1,1 @@
+"""Training and evaluation of a model over a data set, with Accelerate."""

@@ -23,11 +23,12 @@ SIZES = {
 @strict
 class EsgNetConfig(PreTrainedConfig):
     r"""
-    Configuration of an [`EsgNetModel`]. The defaults are the base size on I3D + VGGish features of UnAV-100 (100 classes
-    are set through `num_labels` or `id2label`).
+    Configuration of an [`EsgNetModel`]. The defaults are the base size on I3D + VGGish features of UnAV-100 (100
+    classes are set through `num_labels` or `id2label`).
 
-    Published (arXiv 2507.09945): early semantic interaction with a classification loss at every stage, and serial mixtures
-    of dependency experts with adaptive weights. The paper's sizes are not published; the numbers below are this package's.
+    Published (arXiv 2507.09945): early semantic interaction with a classification loss at every stage, and serial
+    mixtures of dependency experts with adaptive weights. The paper's sizes are not published; the numbers below are
+    this package's.
 
     Args:
         visual_size (`int`, *optional*, defaults to 2048):
@@ -35,8 +36,8 @@ class EsgNetConfig(PreTrainedConfig):
         audio_size (`int`, *optional*, defaults to 128):
             Channels of an audio feature: 128 for VGGish, 1536 for ONE-PEACE.
         frame_rate (`float`, *optional*, defaults to 25.0):
-            Frames per second of the video the features were taken from. With the next two, the feature grid: feature `g`
-            is centred at `(g * feature_stride + feature_window / 2) / frame_rate` seconds.
+            Frames per second of the video the features were taken from. With the next two, the feature grid: feature
+            `g` is centred at `(g * feature_stride + feature_window / 2) / frame_rate` seconds.
         feature_stride (`int`, *optional*, defaults to 8):
             Frames from one feature to the next.
         feature_window (`int`, *optional*, defaults to 24):
@@ -167,8 +168,8 @@ class EsgNetConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         # Either map is enough; the other is its inverse.
-        if self.id2label is None and self.label2id:
-            self.id2label = {int(index): label for label, index in self.label2id.items()}
+        if self.id2label is None and self.label2id:  # type: ignore[has-type]
+            self.id2label = {int(index): label for label, index in self.label2id.items()}  # type: ignore[has-type]
         super().__post_init__(**kwargs)
         self.label2id = {label: index for index, label in self.id2label.items()}
 

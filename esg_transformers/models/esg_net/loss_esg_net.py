@@ -1,8 +1,8 @@
 """Losses of ESG-Net: target assignment, focal, centre-DIoU, semantic guidance and router balance.
 
-Published (arXiv 2507.09945): a classification loss at every stage of the early semantic interaction. The point and boundary
-losses and their normaliser are those of the UnAV code family, from which the authors' code is derived. The balance loss and
-the weights are this package's.
+Published (arXiv 2507.09945): a classification loss at every stage of the early semantic interaction. The point and
+boundary losses and their normaliser are those of the UnAV code family, from which the authors' code is derived. The
+balance loss and the weights are this package's.
 """
 
 import torch
@@ -15,10 +15,10 @@ def assign_targets(
 ) -> tuple[Tensor, Tensor]:
     """Which points answer for which events, and how far the boundaries are.
 
-    A point is positive for an event when it lies strictly inside, and the larger distance to a boundary lies in the range of
-    its level: (0, 4), (4, 8), (8, 16), ... grid cells, both ends included, the last level without an upper end. Without
-    centre sampling, as in UnAV (libs/datasets/unav100.py, commit 1609deb). Where two events of one class meet on a point the
-    shorter is its target (upstream: the one that is listed later).
+    A point is positive for an event when it lies strictly inside, and the larger distance to a boundary lies in the
+    range of its level: (0, 4), (4, 8), (8, 16), ... grid cells, both ends included, the last level without an upper
+    end. Without centre sampling, as in UnAV (libs/datasets/unav100.py, commit 1609deb). Where two events of one class
+    meet on a point the shorter is its target (upstream: the one that is listed later).
 
     Args:
         points (`Tensor` of shape `(P, 2)`): position and stride, in grid cells.
@@ -81,7 +81,7 @@ def center_diou_loss(offsets: Tensor, targets: Tensor, eps: float = 1e-8) -> Ten
 
 
 def step_targets(num_steps: int, segment_labels: Tensor, class_labels: Tensor, num_classes: int) -> Tensor:
-    """Which classes are on at each step, `(B, T, C)` float: 1 from start to end, and at the step nearest the middle in any case."""
+    """Which classes are on at each step, `(B, T, C)`: 1 from start to end, and at the step nearest its middle."""
     steps = torch.arange(num_steps, device=segment_labels.device)[None, :, None]
     start, end = segment_labels[:, None, :, 0], segment_labels[:, None, :, 1]
     # Widened to half a cell on each side, so that an event shorter than a cell still has its nearest step.

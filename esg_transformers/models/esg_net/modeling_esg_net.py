@@ -1,15 +1,17 @@
-"""ESG-Net (arXiv 2507.09945), in the order of its forward pass: embeddings, early semantic interaction, pyramid, MoDE, heads.
+"""ESG-Net (arXiv 2507.09945), in the order of its forward pass: embeddings, early semantic interaction, pyramid, MoDE,
+heads.
 
-The letters of the shapes: B videos, T steps, P points on all pyramid levels, C classes, D hidden size, S semantic stages,
-L levels, E experts, K event slots of an expert.
+The letters of the shapes: B videos, T steps, P points on all pyramid levels, C classes, D hidden size, S semantic
+stages, L levels, E experts, K event slots of an expert.
 
-The authors have published no code. Published are the two parts and their purpose: ESI fuses audio and video in several early
-stages, each with classification losses of its own; MoDE is a series of mixtures of experts with adaptive weights that extract
-the dependencies between events that occur together. How each part does it here is this package's reading.
+The authors have published no code. Published are the two parts and their purpose: ESI fuses audio and video in several
+early stages, each with classification losses of its own; MoDE is a series of mixtures of experts with adaptive weights
+that extract the dependencies between events that occur together. How each part does it here is this package's reading.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +55,10 @@ class EsgNetModelOutput(ModelOutput):
         router_weights (`tuple(torch.FloatTensor)`):
             For each layer of MoDE `(B, P, E)`: how much each expert counts at each point. `None` without MoDE.
         hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
-            S + 1 tensors `(B, T, D)`: what enters the first stage's fused stream, then the fused stream after each stage.
-        attentions (`tuple(torch.FloatTensor)`, returned with `output_attentions=True` and `attn_implementation="eager"`):
+            S + 1 tensors `(B, T, D)`: what enters the first stage's fused stream, then the fused stream after each
+            stage.
+        attentions (`tuple(torch.FloatTensor)`, returned with `output_attentions=True` and
+        `attn_implementation="eager"`):
             For each stage `(B, heads, T, T)`: the visual stream's self-attention.
     """
 
@@ -102,7 +106,8 @@ class EsgNetEventLocalizationOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-# ------------------------------------------------------------------------------------------------------- building blocks
+# ------------------------------------------------------------------------------------------------------- building
+# blocks
 
 
 class EsgNetMaskedConv(nn.Module):
@@ -144,7 +149,7 @@ class EsgNetDropPath(nn.Module):
 
 
 def rotary_positions(num_steps: int, head_size: int, theta: float, like: Tensor) -> Rotary:
-    """Cosine and sine of rotary positions 0, 1, 2, ... for heads of `head_size` channels, `(num_steps, head_size)` each."""
+    """Cosine and sine of rotary positions 0, 1, 2, ..., `(num_steps, head_size)` each."""
     channels = torch.arange(0, head_size, 2, device=like.device, dtype=torch.float32)
     steps = torch.arange(num_steps, device=like.device, dtype=torch.float32)
     angles = steps[:, None] * theta ** (-channels / head_size)
@@ -273,7 +278,7 @@ class EsgNetFeedForward(nn.Module):
 
 
 def attention_mask_for(config: EsgNetConfig, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor | None:
-    """The mask `(B, 1, Tq, Tk)` that the config's attention takes, from the keys' mask `(B, Tk)`; `None` if nothing is masked."""
+    """The mask that the config's attention takes, from the keys' mask `(B, Tk)`; `None` if nothing is masked."""
     # Without a single key the softmax would be 0/0; the result is not used (see EsgNetCrossAttentionLayer).
     key_mask = key_mask | ~key_mask.any(dim=1, keepdim=True)
     return create_bidirectional_mask(
@@ -281,11 +286,12 @@ def attention_mask_for(config: EsgNetConfig, queries: Tensor, keys: Tensor, key_
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ embeddings
+# ------------------------------------------------------------------------------------------------------------
+# embeddings
 
 
 class EsgNetEmbeddings(nn.Module):
-    """Both streams at one width: 2 x [masked convolution, LayerNorm, ReLU] each. Positions are rotary, in the attentions."""
+    """Both streams at one width: 2 x [masked convolution, LayerNorm, ReLU] each; positions come in the attentions."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -295,7 +301,7 @@ class EsgNetEmbeddings(nn.Module):
     @staticmethod
     def _stream(config: EsgNetConfig, in_size: int) -> nn.ModuleList:
         sizes = [in_size] + [config.hidden_size] * config.num_embedding_layers
-        return nn.ModuleList(EsgNetConvLayer(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        return nn.ModuleList(EsgNetConvLayer(*pair) for pair in pairwise(sizes))
 
     def forward(
         self, visual_features: Tensor, audio_features: Tensor, visual_mask: Tensor, audio_mask: Tensor
@@ -308,11 +314,12 @@ class EsgNetEmbeddings(nn.Module):
         return visual, audio
 
 
-# --------------------------------------------------------------------------------------------- early semantic interaction
+# --------------------------------------------------------------------------------------------- early semantic
+# interaction
 
 
 class EsgNetStem(GradientCheckpointingLayer):
-    """Self-attention in each stream, cross-attention both ways, feed-forward: the part of a stage that is not semantic."""
+    """Self-attention in each stream, cross-attention both ways, feed-forward: what of a stage is not semantic."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -373,7 +380,7 @@ class EsgNetSemanticClassifier(nn.Module):
 
 
 class EsgNetSemanticGuidance(nn.Module):
-    """Evidence (class probabilities times prototypes) gates a stream and adds its meaning: background steps are turned down."""
+    """Evidence, class probabilities times prototypes, gates a stream and adds meaning; background is turned down."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -421,7 +428,7 @@ class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
 
 
 class EsgNetSemanticInteraction(nn.Module):
-    """ESI: S stages at full rate, with class prototypes shared by all streams and stages. Plain stems when it is off."""
+    """ESI: S stages at full rate, class prototypes shared by all streams and stages; plain stems when it is off."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -438,7 +445,7 @@ class EsgNetSemanticInteraction(nn.Module):
     def forward(
         self, visual: Tensor, audio: Tensor, visual_mask: Tensor, audio_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None, Tensor | None]:
-        """Fused, visual and audio features (B, T, D), the stages' logits (B, 3, T, C) and the evidence (B, T, semantic size)."""
+        """Fused, visual and audio (B, T, D), the stages' logits (B, 3, T, C), the evidence (B, T, semantic size)."""
         config = self.config
         rotary = rotary_positions(
             visual.shape[1], config.hidden_size // config.num_attention_heads, config.rope_theta, visual
@@ -458,7 +465,8 @@ class EsgNetSemanticInteraction(nn.Module):
         return fused, visual, audio, tuple(semantic_logits), evidence
 
 
-# --------------------------------------------------------------------------------------------------------------- pyramid
+# ---------------------------------------------------------------------------------------------------------------
+# pyramid
 
 
 def downsample_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
@@ -491,7 +499,7 @@ class EsgNetPyramidLevel(GradientCheckpointingLayer):
     def forward(
         self, fused: Tensor, visual: Tensor, audio: Tensor, mask: Tensor, visual_mask: Tensor, audio_mask: Tensor
     ) -> Tensor:
-        """`fused` (B, T, D) with its `mask` (B, T), and both streams with their masks at the coarser rate, (B, ceil(T / 2), D)."""
+        """`fused` (B, T, D) and its `mask` (B, T); both streams and their masks at the coarser rate, ceil(T / 2)."""
         config = self.config
         fused = downsample_max(fused, mask) + self.downsample(fused, mask)
         mask = mask[:, ::2]
@@ -511,7 +519,7 @@ class EsgNetPyramidLevel(GradientCheckpointingLayer):
 
 
 class EsgNetPyramid(nn.Module):
-    """L temporal resolutions of the fused features, each half the one before, every level in touch with both streams."""
+    """L temporal resolutions of the fused features, each half the one before, all in touch with both streams."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -529,16 +537,17 @@ class EsgNetPyramid(nn.Module):
         return pyramid
 
 
-# ------------------------------------------------------------------------------------------ mixture of dependency experts
+# ------------------------------------------------------------------------------------------ mixture of dependency
+# experts
 
 
 class EsgNetDependencyExperts(GradientCheckpointingLayer):
     """A mixture of E dependency experts: x + sum over experts of router weight times expert(x), at every point.
 
-    Every expert projects a point to K event slots and relates them in two branches, as UnAV's dependency block does with one
-    slot per class: **temporal** attention over the points of a level within a slot, and **co-occurrence** attention over the
-    slots of a point. The cost does not grow with the number of classes. All experts run and the router weighs them (a dense
-    mixture); their matrices stand side by side, so that one product serves all.
+    Every expert projects a point to K event slots and relates them in two branches, as UnAV's dependency block does
+    with one slot per class: **temporal** attention over the points of a level within a slot, and **co-occurrence**
+    attention over the slots of a point. The cost does not grow with the number of classes. All experts run and the
+    router weighs them (a dense mixture); their matrices stand side by side, so that one product serves all.
     """
 
     def __init__(self, config: EsgNetConfig):
@@ -562,7 +571,7 @@ class EsgNetDependencyExperts(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: Tensor, evidence: Tensor | None, level_masks: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """(B, P, D) and evidence (B, P, semantic size), or `None`, -> features (B, P, D) and router weights (B, P, E)."""
+        """(B, P, D) and evidence (B, P, semantic size) or `None` -> features (B, P, D), router weights (B, P, E)."""
         normed = self.norm(hidden_states)
         routed = normed if evidence is None else torch.cat([normed, evidence], dim=-1)
         weights = self.router(routed).softmax(dim=-1)  # (B, P, E)
@@ -604,12 +613,11 @@ class EsgNetDependencyMixture(nn.Module):
         hidden_states = torch.cat(pyramid, dim=1)
         if not self.layers:
             return hidden_states, None
-        level_masks, level_evidence = [mask], [evidence]
-        for _ in pyramid[1:]:
-            if evidence is not None:
-                level_evidence.append(downsample_mean(level_evidence[-1], level_masks[-1]))
-            level_masks.append(level_masks[-1][:, ::2])
+        level_masks = [mask[:, :: 2**level] for level in range(len(pyramid))]
         if evidence is not None:
+            level_evidence = [evidence]
+            for level_mask in level_masks[:-1]:
+                level_evidence.append(downsample_mean(level_evidence[-1], level_mask))
             evidence = torch.cat(level_evidence, dim=1)
         router_weights = []
         for layer in self.layers:
@@ -618,7 +626,8 @@ class EsgNetDependencyMixture(nn.Module):
         return hidden_states, tuple(router_weights)
 
 
-# ----------------------------------------------------------------------------------------------------------------- heads
+# -----------------------------------------------------------------------------------------------------------------
+# heads
 
 
 class EsgNetTower(nn.Module):
@@ -627,12 +636,13 @@ class EsgNetTower(nn.Module):
     def __init__(self, config: EsgNetConfig, num_outputs: int):
         super().__init__()
         sizes = [config.hidden_size] + [config.head_size] * config.num_head_layers
-        self.layers = nn.ModuleList(EsgNetConvLayer(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(EsgNetConvLayer(*pair) for pair in pairwise(sizes))
         self.output = nn.Linear(config.head_size, num_outputs)
 
     def forward(self, hidden_states: Tensor, level_masks: list[Tensor]) -> Tensor:
         lengths = [mask.shape[1] for mask in level_masks]
-        # All levels in one row, a masked step between two, so that one convolution serves all and none sees its neighbour.
+        # All levels in one row, a masked step between two, so that one convolution serves all and none sees its
+        # neighbour.
         row = torch.cat([F.pad(x, (0, 0, 0, 1)) for x in hidden_states.split(lengths, dim=1)], dim=1)
         row_mask = torch.cat([F.pad(mask, (0, 1)) for mask in level_masks], dim=1)
         for layer in self.layers:
@@ -641,7 +651,8 @@ class EsgNetTower(nn.Module):
         return self.output(torch.cat([x[:, :-1] for x in levels], dim=1))
 
 
-# ---------------------------------------------------------------------------------------------------------------- models
+# ----------------------------------------------------------------------------------------------------------------
+# models
 
 
 class EsgNetPreTrainedModel(PreTrainedModel):
@@ -775,7 +786,8 @@ class EsgNetModel(EsgNetPreTrainedModel):
         if visual_features.shape[:2] != audio_features.shape[:2]:
             raise ValueError(
                 f"`visual_features` has {tuple(visual_features.shape[:2])} videos and steps and `audio_features` "
-                f"{tuple(audio_features.shape[:2])}. Encode both on one feature grid, or let `EsgNetProcessor` batch them."
+                f"{tuple(audio_features.shape[:2])}. Encode both on one feature grid, or batch them "
+                "with `EsgNetProcessor`."
             )
         if visual_features.shape[1] == 0:
             raise ValueError("The features have no steps; a video needs at least one.")
@@ -840,7 +852,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
 
         loss, loss_dict = None, None
         if segment_labels is not None and class_labels is not None:
-            loss, loss_dict = self._loss(logits, offsets, outputs, attention_mask, segment_labels, class_labels)
+            loss, loss_dict = self._loss(logits, offsets, outputs, segment_labels, class_labels)
         return EsgNetEventLocalizationOutput(
             loss=loss,
             loss_dict=loss_dict,
@@ -860,11 +872,11 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         logits: Tensor,
         offsets: Tensor,
         outputs: EsgNetModelOutput,
-        attention_mask: Tensor | None,
         segment_labels: Tensor,
         class_labels: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         config = self.config
+        assert outputs.points is not None and outputs.point_mask is not None
         classification, boundary, num_positive = localization_losses(
             logits,
             offsets,

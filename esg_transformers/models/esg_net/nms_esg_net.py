@@ -19,12 +19,13 @@ def suppress_overlapping_segments(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The `max_events` best events of each video after suppression within each class.
 
-    Again and again the best segment left is taken, and the scores of the others of its class are lowered by their overlap
-    with it: times `exp(-iou**2 / sigma)` for `method="soft"` (Gaussian soft-NMS), times 0 at `iou >= iou_threshold` for
+    Again and again the best segment left is taken, and the scores of the others of its class are lowered by their
+    overlap with it: times `exp(-iou**2 / sigma)` for `method="soft"` (Gaussian soft-NMS), times 0 at `iou >=
+    iou_threshold` for
     `"hard"`. Segments of the class that then score below `min_score` are dropped, so the first of a class always stays.
-    The rule is that of UnAV's C++ operator (libs/utils/csrc/nms_cpu.cpp, commit 1609deb), lengths + 1e-6 included. There each
-    class is run to its end and the best of all classes are kept; since scores only fall, taking the best of all classes
-    each time gives the same events in `max_events` steps.
+    The rule is that of UnAV's C++ operator (libs/utils/csrc/nms_cpu.cpp, commit 1609deb), lengths + 1e-6 included.
+    There each class is run to its end and the best of all classes are kept; since scores only fall, taking the best of
+    all classes each time gives the same events in `max_events` steps.
 
     Args:
         segments (`Tensor` of shape `(B, N, 2)`): candidates as (start, end), any unit.
@@ -37,7 +38,8 @@ def suppress_overlapping_segments(
         min_score (`float`): score below which a suppressed segment is dropped.
 
     Returns:
-        Segments `(B, K, 2)`, scores `(B, K)` in falling order and labels `(B, K)`, K <= `max_events`; score 0 is padding.
+        Segments `(B, K, 2)`, scores `(B, K)` in falling order and labels `(B, K)`, K <= `max_events`; score 0 is
+        padding.
 
     Raises:
         ValueError: for an unknown `method`.
@@ -79,7 +81,8 @@ def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshol
         iou_threshold (`float`): overlap from which a candidate has a vote.
 
     Returns:
-        `(K, 2)`. The rule of ActionFormer's `seg_voting` (libs/utils/nms.py, UnAV commit 1609deb), without its unused score offset.
+        `(K, 2)`. The rule of ActionFormer's `seg_voting` (libs/utils/nms.py, UnAV commit 1609deb), without its unused
+        score offset.
 
     >>> segments, scores = torch.tensor([[0.0, 10.0], [1.0, 11.0], [20.0, 30.0]]), torch.tensor([0.6, 0.2, 0.9])
     >>> vote_boundaries(segments[:1], segments, scores, iou_threshold=0.5)  # (0.6 x 0 + 0.2 x 1) / 0.8
@@ -90,7 +93,7 @@ def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshol
 
 
 def _group_by_class(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates (B, N) as rows of one class each: (B, G, M, 2), (B, G, M) padded with score 0, and the rows' labels (B, G)."""
+    """Candidates as rows of one class each: (B, G, M, 2), (B, G, M) padded with score 0, the rows' labels (B, G)."""
     classes, group = labels.unique(return_inverse=True)
     batch_size, num_groups = len(scores), max(len(classes), 1)
     # Padding goes to the end of its row; candidates keep their order, so that equal scores are taken first come first.

@@ -21,8 +21,8 @@ class EsgNetProcessor(ProcessorMixin):
 
     Args:
         frame_rate (`float`, *optional*, defaults to 25.0):
-            Frames per second of the video the features were taken from. With the next two, the feature grid: feature `g`
-            is centred at `(g * stride + window / 2) / frame_rate` seconds.
+            Frames per second of the video the features were taken from. With the next two, the feature grid: feature
+            `g` is centred at `(g * stride + window / 2) / frame_rate` seconds.
         stride (`int`, *optional*, defaults to 8):
             Frames from one feature to the next.
         window (`int`, *optional*, defaults to 24):
@@ -129,30 +129,30 @@ class EsgNetProcessor(ProcessorMixin):
             labels: their class ids, `(N,)`, or a list of one for each video.
 
         Returns:
-            PyTorch tensors: `visual_features` (B, T, visual_size) and `audio_features` (B, T, audio_size), float32, 0 on
-            padding and in absent streams; `attention_mask`, `visual_mask`, `audio_mask` (B, T), int64, 1 = real; with
-            labels also `segment_labels` (B, N, 2), float32, in grid positions, and `class_labels` (B, N), int64, -100 =
-            padding.
+            PyTorch tensors: `visual_features` (B, T, visual_size) and `audio_features` (B, T, audio_size), float32, 0
+            on padding and in absent streams; `attention_mask`, `visual_mask`, `audio_mask` (B, T), int64, 1 = real;
+            with labels also `segment_labels` (B, N, 2), float32, in grid positions, and `class_labels` (B, N), int64,
+            -100 = padding.
 
         Raises:
-            ValueError: for features that are not finite, of another width, of unequal lengths, or absent altogether, and
+            ValueError: for features that are not finite, of another width, of unequal lengths, or absent altogether,
+            and
                 for labels that do not fit their segments.
         """
-        single = not isinstance(visual_features, Sequence) and not isinstance(audio_features, Sequence)
-        if single:
+        if not isinstance(visual_features, Sequence) and not isinstance(audio_features, Sequence):
             visual_features, audio_features = [visual_features], [audio_features]
-            segments = None if segments is None else [segments]
-            labels = None if labels is None else [labels]
+            segments = None if segments is None else [segments]  # type: ignore[list-item]
+            labels = None if labels is None else [labels]  # type: ignore[list-item]
         if visual_features is None or audio_features is None or len(visual_features) != len(audio_features):
             raise ValueError(
-                "Give visual and audio features for the same videos, with `None` in a list where a video has no picture or "
-                f"no sound; got {_count(visual_features)} and {_count(audio_features)}."
+                "Give visual and audio features for the same videos, with `None` in a list where a video has no "
+                f"picture or no sound; got {_count(visual_features)} and {_count(audio_features)}."
             )
         streams = [
             self._check_video(index, visual, audio)
             for index, (visual, audio) in enumerate(zip(visual_features, audio_features, strict=True))
         ]
-        lengths = [len(visual if visual is not None else audio) for visual, audio in streams]
+        lengths = [max(len(stream) for stream in video if stream is not None) for video in streams]
         batch = {
             "visual_features": torch.zeros(len(streams), max(lengths), self.visual_size),
             "audio_features": torch.zeros(len(streams), max(lengths), self.audio_size),
@@ -178,29 +178,30 @@ class EsgNetProcessor(ProcessorMixin):
                 features = torch.as_tensor(features)
                 if features.dim() != 2 or features.shape[1] != size or len(features) == 0:
                     raise ValueError(
-                        f"The {name} features of video {index} have shape {tuple(features.shape)}; expected (steps, {size}) "
-                        "with at least one step. Use the feature set that the model was trained on."
+                        f"The {name} features of video {index} have shape {tuple(features.shape)}; expected "
+                        f"(steps, {size}) with at least one step. Use the feature set that the model was trained on."
                     )
                 if not torch.isfinite(features).all():
                     steps = (~torch.isfinite(features)).any(dim=1).nonzero()[:, 0].tolist()
                     raise ValueError(
-                        f"The {name} features of video {index} are NaN or infinite at {len(steps)} of {len(features)} steps "
-                        f"(the first is step {steps[0]}). Encode the video again."
+                        f"The {name} features of video {index} are NaN or infinite at {len(steps)} of {len(features)} "
+                        f"steps (the first is step {steps[0]}). Encode the video again."
                     )
             streams.append(features)
         if visual is None and audio is None:
             raise ValueError(f"Video {index} has neither visual nor audio features; give at least one stream.")
         if visual is not None and audio is not None and len(visual) != len(audio):
             raise ValueError(
-                f"Video {index} has {len(visual)} visual and {len(audio)} audio steps. Encode both on one feature grid or cut "
-                "the longer one first."
+                f"Video {index} has {len(visual)} visual and {len(audio)} audio steps. Encode both on one feature "
+                "grid, or cut the longer one first."
             )
         return streams[0], streams[1]
 
     def _pad_labels(self, num_videos: int, segments, labels) -> tuple[Tensor, Tensor]:
         if segments is None or labels is None or not num_videos == len(segments) == len(labels):
             raise ValueError(
-                f"Give `segments` and `labels` for each of the {num_videos} videos; got {_count(segments)} and {_count(labels)}."
+                f"Give `segments` and `labels` for each of the {num_videos} videos; "
+                f"got {_count(segments)} and {_count(labels)}."
             )
         most = max([len(x) for x in segments] + [1])
         segment_labels, class_labels = torch.zeros(num_videos, most, 2), torch.full((num_videos, most), -100)
@@ -234,7 +235,8 @@ class EsgNetProcessor(ProcessorMixin):
                 Length of each video in seconds, to which events are cut. Without it they are cut at 0 only.
 
         Returns:
-            For each video `{"segments": (K, 2) seconds, "labels": (K,) class ids, "scores": (K,)}`, best first, on the CPU.
+            For each video `{"segments": (K, 2) seconds, "labels": (K,) class ids, "scores": (K,)}`, best first, on the
+            CPU.
 
         Raises:
             ValueError: if there is not one duration for each video.

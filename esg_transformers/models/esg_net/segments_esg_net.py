@@ -1,7 +1,7 @@
 """Time: the feature grid, the points of the temporal pyramid, and segments on both.
 
-Seconds are used everywhere outside `models/esg_net`, grid positions inside it. A grid position counts features: position
-2.5 lies halfway between the third and the fourth feature of a stream. Both conversions stand in `FeatureGrid`.
+Seconds are used everywhere outside `models/esg_net`, grid positions inside it. A grid position counts features:
+position 2.5 lies halfway between the third and the fourth feature of a stream. Both conversions stand in `FeatureGrid`.
 """
 
 from dataclasses import asdict, dataclass
@@ -92,10 +92,11 @@ class TemporalPoints:
 
     @classmethod
     def for_pyramid(cls, num_steps: int, num_levels: int, device: torch.device | None = None) -> "TemporalPoints":
-        """Points of `num_levels` levels over `num_steps` features; level `l` has one every `2**l` steps, from step 0 on.
+        """Points of `num_levels` levels over `num_steps` features; level `l` has one every `2**l` steps, from step 0
+        on.
 
-        The first point of every level is at step 0, without a half-stride offset, as in UnAV (libs/modeling/loc_generators.py,
-        commit 1609deb).
+        The first point of every level is at step 0, without a half-stride offset, as in UnAV
+        (libs/modeling/loc_generators.py, commit 1609deb).
 
         >>> TemporalPoints.for_pyramid(num_steps=5, num_levels=2).positions
         tensor([0., 1., 2., 3., 4., 0., 2., 4.])
@@ -108,7 +109,8 @@ class TemporalPoints:
         """Segments of boundary offsets.
 
         Args:
-            offsets: `(..., P, C, 2)`, distances from each point to the start and to the end, in strides of the point, >= 0.
+            offsets: `(..., P, C, 2)`, distances from each point to the start and to the end, in strides of the point,
+            >= 0.
 
         Returns:
             `(..., P, C, 2)`, (start, end) in grid positions.

@@ -98,7 +98,7 @@ def test_features_on_another_grid_or_of_another_width_are_refused():
 
 
 def outputs_of(num_steps, num_classes, found, num_levels=2):
-    """Outputs without candidates but for `found`: (video, level, index in the level, class, probability, left, right)."""
+    """Outputs with the candidates `found` only: (video, level, index in the level, class, probability, left, right)."""
     points = TemporalPoints.for_pyramid(num_steps, num_levels)
     num_points = len(points.positions)
     videos = 1 + max([x[0] for x in found], default=0)

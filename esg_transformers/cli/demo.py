@@ -1,0 +1,121 @@
+"""The whole way on simulated workshop clips: make videos, encode, train, evaluate, localize. Offline."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import pipeline
+
+from esg_transformers.cli.encode import encode_corpus
+from esg_transformers.cli.tables import event_table, metric_table
+from esg_transformers.data.annotations import Example, read_unav_annotations
+from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.data.workshop import make_workshop_clips
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
+from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
+from esg_transformers.pipeline import TASK
+from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.inference import evaluate_dataset
+from esg_transformers.training.loop import train
+from esg_transformers.training.model import new_model
+from esg_transformers.visualization import save_timeline_html, save_timeline_png
+
+CLIPS = {"train": 80, "validation": 20, "test": 30}
+TRAINING = LocalizationTrainingArguments(
+    epochs=40, warmup_epochs=2, learning_rate=2e-3, batch_size=8, ema_decay=0.99, keep_checkpoints=1
+)
+
+
+class ShuffledEvents(torch.utils.data.Dataset):
+    """Every video with the events of another: the control, from which nothing can be learnt but how events are spread.
+
+    Args:
+        dataset: of examples.
+        seed: of the order.
+    """
+
+    def __init__(self, dataset: EventCorpus, seed: int):
+        self.labels, self.grid = dataset.labels, dataset.grid
+        self.visual_size, self.audio_size, self.encoder = dataset.visual_size, dataset.audio_size, dataset.encoder
+        self._dataset = dataset
+        order = np.random.default_rng(seed).permutation(len(dataset))
+        # Each takes the events of the next in a random ring, so that none keeps its own.
+        self._events_of = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Example:
+        example, other = self._dataset[index], self._dataset[self._events_of[index]]
+        example["segments"], example["labels"] = other["segments"], other["labels"]
+        return example
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--output", default="demo", metavar="DIR", help="folder for everything made (default: demo)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command; what an earlier, interrupted run has finished is not made again."""
+    folder = Path(arguments.output)
+    annotations_path = folder / "clips" / "annotations.json"
+    if not annotations_path.exists():
+        print(f"1/5 Making {sum(CLIPS.values())} video clips of a simulated workshop, with picture and sound")
+        make_workshop_clips(folder / "clips", CLIPS, seed=0)
+    if not (folder / "corpus").exists():
+        print("2/5 Encoding them: statistics of picture and sound, no weights needed")
+        annotations = read_unav_annotations(annotations_path)
+        encode_corpus(annotations, str(folder / "clips" / "videos"), str(folder / "corpus"), 2, overwrite=False)
+    corpus = {split: EventCorpus(folder / "corpus", split) for split in CLIPS}
+    print("3/5 Training a small ESG-Net, and a control whose clips have the events of other clips")
+    _train(corpus["train"], corpus["validation"], folder / "model")
+    _train(ShuffledEvents(corpus["train"], seed=0), corpus["validation"], folder / "control")
+
+    print("4/5 Evaluating on held-out clips")
+    metrics = {name: _evaluate(folder / name, corpus["test"]) for name in ("model", "control")}
+    print(
+        f"\n{metric_table(metrics)}\n\nPercent, {CLIPS['test']} held-out clips; control: trained on shuffled labels.\n"
+    )
+
+    print("5/5 Localizing the events of a clip that was not trained on")
+    video_id, true = _showpiece(annotations_path)
+    clip = folder / "clips" / "videos" / f"{video_id}.mp4"
+    localizer = pipeline(TASK, model=str(folder / "model"))
+    found = localizer(str(clip))
+    print(f"\n{clip}\n{event_table(found)}\n\nTrue events\n{_true_table(true)}\n")
+    duration = read_unav_annotations(annotations_path).videos[video_id].duration
+    timeline: dict[str, Any] = {"true_events": true, "duration": duration, "title": clip.name}
+    timeline["labels"] = corpus["test"].labels
+    save_timeline_png(folder / "timeline.png", found, **timeline)
+    save_timeline_html(folder / "timeline.html", found, video=clip, **timeline)
+    print(f"The timeline: {folder / 'timeline.html'} (open it in a browser) and {folder / 'timeline.png'}")
+
+
+def _train(train_set, validation_set: EventCorpus, output: Path) -> None:
+    model, processor = new_model(train_set, "tiny", TRAINING.seed)
+    train(model, processor, train_set, validation_set, output, TRAINING, resume=True)
+
+
+def _evaluate(folder: Path, dataset: EventCorpus) -> dict:
+    model = EsgNetForEventLocalization.from_pretrained(folder)
+    processor = EsgNetProcessor.from_pretrained(folder)
+    accelerator = Accelerator()
+    return evaluate_dataset(model.to(accelerator.device), processor, dataset, accelerator)
+
+
+def _showpiece(annotations_path: Path) -> tuple[str, list[dict]]:
+    """The test clip with the most events, and these: chosen by the annotations alone, not by what is found in it."""
+    videos = read_unav_annotations(annotations_path).split("test").videos.values()
+    video = max(videos, key=lambda x: len(x.events))
+    return video.video_id, [{"start": e.start, "end": e.end, "label": e.label} for e in video.events]
+
+
+def _true_table(events: Sequence[dict]) -> str:
+    return "\n".join(
+        f"{e['start']:>8.2f}  {e['end']:>8.2f}         {e['label']}" for e in sorted(events, key=lambda x: x["start"])
+    )

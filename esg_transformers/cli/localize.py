@@ -1,0 +1,76 @@
+"""Find the events of videos, or of a split of a corpus."""
+
+import argparse
+from pathlib import Path
+
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+from transformers import pipeline
+
+from esg_transformers.cli.sources import add_source_arguments, is_given, open_source
+from esg_transformers.cli.tables import event_table, write_predictions
+from esg_transformers.media.video import probe
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
+from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
+from esg_transformers.pipeline import TASK
+from esg_transformers.training.inference import localize_dataset
+from esg_transformers.training.model import check_dataset
+from esg_transformers.visualization import save_timeline_html, save_timeline_png
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="video files")
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
+    parser.add_argument("--threshold", type=float, default=0.3, help="score that an event needs (default: 0.3)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the events here, in the layout of ActivityNet's results"
+    )
+    parser.add_argument("--timeline", metavar="FILE", help="draw the events of one video: a .png or an .html")
+    add_source_arguments(parser)
+    parser.add_argument("--split", default="test", help="the split of the corpus (default: test)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    if bool(arguments.videos) == is_given(arguments):
+        raise ValueError(
+            "Give either video files, or a corpus (--corpus, or --annotations, --features, --feature-set)."
+        )
+    if arguments.timeline and len(arguments.videos) != 1:
+        raise ValueError(f"--timeline draws one video; got {len(arguments.videos)}.")
+    if arguments.timeline and Path(arguments.timeline).suffix not in (".png", ".html"):
+        raise ValueError(f"--timeline writes a .png or an .html; got {arguments.timeline}.")
+    video_ids, found = _localize_videos(arguments) if arguments.videos else _localize_split(arguments)
+    for video_id, events in zip(video_ids, found, strict=True):
+        print(f"{video_id}: {len(events)} events")
+        if events:
+            print(event_table(events))
+    if arguments.output:
+        write_predictions(arguments.output, video_ids, found)
+    if arguments.timeline:
+        [video], [events] = arguments.videos, found
+        if Path(arguments.timeline).suffix == ".png":
+            save_timeline_png(arguments.timeline, events, duration=probe(video).duration, title=Path(video).name)
+        else:
+            save_timeline_html(arguments.timeline, events, duration=probe(video).duration, video=video)
+
+
+def _localize_videos(arguments: argparse.Namespace) -> tuple[list[str], list[list[dict]]]:
+    localizer = pipeline(TASK, model=arguments.model)
+    found = [
+        localizer(video, threshold=arguments.threshold)
+        for video in tqdm(arguments.videos, desc="Localizing", unit=" videos", disable=len(arguments.videos) == 1)
+    ]
+    return list(arguments.videos), found
+
+
+def _localize_split(arguments: argparse.Namespace) -> tuple[list[str], list[list[dict]]]:
+    model = EsgNetForEventLocalization.from_pretrained(arguments.model)
+    processor = EsgNetProcessor.from_pretrained(arguments.model)
+    dataset = open_source(arguments, arguments.split, model.config.label2id)
+    check_dataset(f"The {arguments.split} split", dataset, model, processor)
+    accelerator = Accelerator()
+    model = model.to(accelerator.device)
+    video_ids, found, _ = localize_dataset(model, processor, dataset, accelerator, threshold=arguments.threshold)
+    return video_ids, found

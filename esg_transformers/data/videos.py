@@ -1,0 +1,79 @@
+"""Annotated video files, encoded when they are asked for."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from esg_transformers.data.annotations import Annotations, Example
+from esg_transformers.encoders.encoder import AudioVisualEncoder
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".wav", ".flac", ".mp3", ".m4a", ".ogg")
+
+
+class VideoFolder(torch.utils.data.Dataset):
+    """The videos of one split, `<video id>.mp4` and the like in one folder, each encoded on reading.
+
+    Its attributes say what the features are: `labels` (class names by id), `grid`, `visual_size`, `audio_size`,
+    `encoder` and `video_ids`. To read them more than once, write them to a corpus (`write_corpus`).
+
+    Args:
+        annotations: of the videos, in any splits.
+        videos_dir: the folder of the files.
+        encoder: what encodes them.
+        split: the split to read.
+
+    Raises:
+        FileNotFoundError: if the folder or a file is missing, naming the first ones and how many there are.
+        ValueError: if no video is in the split; on reading, if a file cannot be decoded.
+    """
+
+    def __init__(
+        self, annotations: Annotations, videos_dir: str | os.PathLike, encoder: AudioVisualEncoder, split: str
+    ):
+        self.labels = annotations.labels
+        self.grid = encoder.grid
+        self.visual_size = encoder.visual_size
+        self.audio_size = encoder.audio_size
+        self.encoder = {"name": encoder.name, "version": encoder.version}
+        self._encode = encoder
+        self._videos = tuple(annotations.split(split).videos.values())
+        self._label2id = annotations.label2id
+        folder = Path(videos_dir)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"No video folder at {folder}.")
+        present = {entry.name for entry in os.scandir(folder)}
+        self._paths: list[Path] = []
+        missing = []
+        for video_id in self.video_ids:
+            names = [video_id + suffix for suffix in VIDEO_SUFFIXES if video_id + suffix in present]
+            if names:
+                self._paths.append(folder / names[0])
+            else:
+                missing.append(video_id)
+        if missing:
+            raise FileNotFoundError(
+                f"{folder} lacks {len(missing)} of the {len(self._videos)} videos of split {split!r}: "
+                f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A file is named after the "
+                f"video's id, with one of {', '.join(VIDEO_SUFFIXES)}."
+            )
+
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        """Video ids, in the order of the data set."""
+        return tuple(video.video_id for video in self._videos)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> Example:
+        video, features = self._videos[index], self._encode(self._paths[index])
+        return Example(
+            video_id=video.video_id,
+            duration=video.duration,
+            visual_features=features.visual,
+            audio_features=features.audio,
+            segments=np.array([(e.start, e.end) for e in video.events], dtype=np.float32).reshape(-1, 2),
+            labels=np.array([self._label2id[e.label] for e in video.events], dtype=np.int64),
+        )

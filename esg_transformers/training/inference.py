@@ -1,0 +1,79 @@
+"""A model over a data set: events of every video, and their score against the truth."""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from esg_transformers.data.collator import EventLocalizationCollator
+from esg_transformers.evaluation import mean_average_precision
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
+from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor, event_list
+
+Events = list[dict[str, Any]]
+
+
+def localize_dataset(
+    model: EsgNetForEventLocalization,
+    processor: EsgNetProcessor,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    batch_size: int = 16,
+    threshold: float = 0.0,
+) -> tuple[list[str], list[Events], list[Events]]:
+    """Events of every video of a data set, each process taking its share.
+
+    Args:
+        model: in any mode; it is used in evaluation mode and left as it was.
+        processor: of the model.
+        dataset: of examples, see `Example`.
+        accelerator: where to compute, and which processes share the work.
+        batch_size: videos of one forward pass.
+        threshold: score that an event needs.
+
+    Returns:
+        On every process, for all videos in the data set's order: ids, found events `{"start", "end", "label", "score"}`
+        (seconds, best first) and true events.
+    """
+    collate = EventLocalizationCollator(processor)
+    mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)  # type: ignore[arg-type]
+    loader = DataLoader(
+        torch.utils.data.Subset(dataset, mine), batch_size=batch_size, collate_fn=lambda x: (x, collate(x))
+    )
+    id2label = model.config.id2label
+    was_training = model.training
+    model.eval()
+    rows: list[tuple[int, str, Events, Events]] = []
+    progress = tqdm(
+        total=len(mine), desc="Evaluating", unit=" videos", leave=False, disable=not accelerator.is_main_process
+    )
+    for examples, batch in loader:
+        batch.pop("segment_labels"), batch.pop("class_labels")
+        with torch.inference_mode(), accelerator.autocast():
+            outputs = model(**batch.to(accelerator.device))
+        durations = [example["duration"] for example in examples]
+        found = processor.post_process_event_localization(outputs, threshold, durations)
+        for example, events in zip(examples, found, strict=True):
+            truth = {"segments": example["segments"], "labels": example["labels"]}
+            index = mine[len(rows)]
+            rows.append((index, example["video_id"], event_list(events, id2label), event_list(truth, id2label)))
+        progress.update(len(examples))
+    progress.close()
+    model.train(was_training)
+    rows = sorted(gather_object(rows))
+    return [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows]
+
+
+def evaluate_dataset(
+    model: EsgNetForEventLocalization,
+    processor: EsgNetProcessor,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    batch_size: int = 16,
+) -> dict[str, Any]:
+    """`mean_average_precision` of a model on a data set; see `localize_dataset` for the arguments."""
+    _, found, true = localize_dataset(model, processor, dataset, accelerator, batch_size)
+    return mean_average_precision(found, true)

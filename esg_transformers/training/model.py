@@ -1,0 +1,71 @@
+"""A model made for a data set, and whether the two fit."""
+
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from esg_transformers.models.esg_net.configuration_esg_net import EsgNetConfig
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
+from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
+
+
+def new_model(
+    dataset: Any, size: str = "base", seed: int = 0, **fields
+) -> tuple[EsgNetForEventLocalization, EsgNetProcessor]:
+    """A model with random weights, and its processor, for the features and classes of a data set.
+
+    Args:
+        dataset: with `labels`, `grid`, `visual_size`, `audio_size` and `encoder`.
+        size: see `EsgNetConfig.of_size`.
+        seed: of the weights.
+        **fields: of `EsgNetConfig`, to differ from the size.
+    """
+    grid = dataset.grid
+    config = EsgNetConfig.of_size(
+        size,
+        id2label=dict(enumerate(dataset.labels)),
+        visual_size=dataset.visual_size,
+        audio_size=dataset.audio_size,
+        frame_rate=grid.frame_rate,
+        feature_stride=grid.stride,
+        feature_window=grid.window,
+        **fields,
+    )
+    processor = EsgNetProcessor(
+        grid.frame_rate, grid.stride, grid.window, dataset.visual_size, dataset.audio_size, dataset.encoder
+    )
+    set_seed(seed)
+    return EsgNetForEventLocalization(config), processor
+
+
+def check_dataset(name: str, dataset: Any, model: EsgNetForEventLocalization, processor: EsgNetProcessor) -> None:
+    """Refuse a data set on another clock, of other channels, or with other classes than the model.
+
+    Args:
+        name: of the data set, to begin the message with.
+        dataset: with `grid`, `visual_size`, `audio_size` and `labels`.
+        model: to be trained or scored on it.
+        processor: of the model.
+
+    Raises:
+        ValueError: naming the difference.
+    """
+    processor.check_features_of(name, dataset.grid, dataset.visual_size, dataset.audio_size)
+    config = model.config
+    if (config.feature_grid, config.visual_size, config.audio_size) != (
+        processor.feature_grid,
+        processor.visual_size,
+        processor.audio_size,
+    ):
+        raise ValueError(
+            f"The model's config and the processor differ: {config.feature_grid}, {config.visual_size} + "
+            f"{config.audio_size} channels against {processor.feature_grid}, {processor.visual_size} + "
+            f"{processor.audio_size}. Make both from one data set."
+        )
+    labels = [config.id2label[index] for index in range(config.num_labels)]
+    if list(dataset.labels) != labels:
+        differing = sorted(set(dataset.labels) ^ set(labels)) or "their order"
+        raise ValueError(
+            f"{name} has {len(dataset.labels)} classes and the model {len(labels)}; they differ in {differing}. "
+            "Make the model with `id2label` of the data set."
+        )
