@@ -114,9 +114,8 @@ def encoder_for(processor) -> AudioVisualEncoder:
         ValueError: if the processor names another encoder, or none.
     """
     named = processor.encoder or {}
-    default = SpectralEncoder(processor.feature_grid)
-    if named == {"name": default.name, "version": default.version}:
-        return default
+    if named == {"name": SpectralEncoder.name, "version": SpectralEncoder.version}:
+        return SpectralEncoder(processor.feature_grid)
     wanted = f"{named['name']} {named['version']}" if named else "features of an encoder that it does not name"
     raise ValueError(
         f"The model was trained on {wanted}, which cannot be made here from a video file. Give the pipeline that "

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from transformers import pipeline
 
 from esg_transformers.cli.sources import add_source_arguments, is_given, open_source
-from esg_transformers.cli.tables import event_table, write_predictions
+from esg_transformers.cli.tables import check_folder_of, event_table, write_predictions
 from esg_transformers.media.video import probe
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
@@ -41,6 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--timeline draws one video; got {len(arguments.videos)}.")
     if arguments.timeline and Path(arguments.timeline).suffix not in (".png", ".html"):
         raise ValueError(f"--timeline writes a .png or an .html; got {arguments.timeline}.")
+    for path in (arguments.output, arguments.timeline):
+        check_folder_of(path)
     video_ids, found = _localize_videos(arguments) if arguments.videos else _localize_split(arguments)
     for video_id, events in zip(video_ids, found, strict=True):
         print(f"{video_id}: {len(events)} events")

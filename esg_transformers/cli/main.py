@@ -34,9 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except (ValueError, OSError, ImportError, StrictDataclassError) as error:
         logger.debug("The error was raised here:", exc_info=True)  # shown with TRANSFORMERS_VERBOSITY=debug
-        print(f"esg-transformers: error: {error}", file=sys.stderr)
+        print(f"esg-transformers: error: {_message(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("esg-transformers: interrupted.", file=sys.stderr)
         return 130
     return 0
+
+
+def _message(error: Exception) -> str:
+    """What an error says, without the traceback that a worker of a `DataLoader` puts before it."""
+    message = str(error)
+    if "in DataLoader worker process" in message:
+        return message.rpartition(f"\n{type(error).__name__}: ")[2].rstrip()
+    return message

@@ -43,6 +43,16 @@ def training_summary(progress: TrainingProgress, output: str) -> str:
     )
 
 
+def check_folder_of(path: str | None) -> None:
+    """Refuse a result file in a folder that does not exist: before the work, not after it.
+
+    Raises:
+        FileNotFoundError: naming the folder.
+    """
+    if path is not None and not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {Path(path).parent}. Make it first.")
+
+
 def write_predictions(
     path: str | os.PathLike, video_ids: Iterable[str], events: Iterable[Sequence[Mapping[str, Any]]]
 ) -> None:

@@ -3,6 +3,8 @@
 import argparse
 from dataclasses import fields
 
+from accelerate import PartialState
+
 from esg_transformers.cli.sources import add_source_arguments, open_source
 from esg_transformers.cli.tables import training_summary
 from esg_transformers.models.esg_net.configuration_esg_net import SIZES
@@ -36,4 +38,5 @@ def run(arguments: argparse.Namespace) -> None:
     train_set, validation_set = open_source(arguments, "train"), open_source(arguments, "validation")
     model, processor = new_model(train_set, arguments.size, settings.seed)
     progress = train(model, processor, train_set, validation_set, arguments.output, settings, arguments.resume)
-    print(training_summary(progress, arguments.output))
+    if PartialState().is_main_process:
+        print(training_summary(progress, arguments.output))

@@ -118,6 +118,8 @@ def train(
     """
     arguments = arguments or LocalizationTrainingArguments()
     output_dir = Path(output_dir)
+    if output_dir.is_file():
+        raise ValueError(f"{output_dir} is a file; give a folder for the trained model.")
     for name, dataset in (("training", train_set), ("validation", validation_set)):
         check_dataset(f"The {name} set", dataset, model, processor)
     accelerator = Accelerator(

@@ -39,11 +39,11 @@ def new_model(
 
 
 def check_dataset(name: str, dataset: Any, model: EsgNetForEventLocalization, processor: EsgNetProcessor) -> None:
-    """Refuse a data set on another clock, of other channels, or with other classes than the model.
+    """Refuse a data set on another clock, of other channels, of another encoder, or with other classes than the model.
 
     Args:
         name: of the data set, to begin the message with.
-        dataset: with `grid`, `visual_size`, `audio_size` and `labels`.
+        dataset: with `grid`, `visual_size`, `audio_size`, `encoder` and `labels`.
         model: to be trained or scored on it.
         processor: of the model.
 
@@ -51,6 +51,11 @@ def check_dataset(name: str, dataset: Any, model: EsgNetForEventLocalization, pr
         ValueError: naming the difference.
     """
     processor.check_features_of(name, dataset.grid, dataset.visual_size, dataset.audio_size)
+    if processor.encoder is not None and dataset.encoder != processor.encoder:
+        raise ValueError(
+            f"{name} has features of the encoder {dataset.encoder}; this model was trained on those of "
+            f"{processor.encoder}. Encode the videos again with that one, or train a model on these."
+        )
     config = model.config
     if (config.feature_grid, config.visual_size, config.audio_size) != (
         processor.feature_grid,
