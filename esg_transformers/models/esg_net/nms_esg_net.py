@@ -19,13 +19,13 @@ def suppress_overlapping_segments(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The `max_events` best events of each video after suppression within each class.
 
-    Again and again the best segment left is taken, and the scores of the others of its class are lowered by their
-    overlap with it: times `exp(-iou**2 / sigma)` for `method="soft"` (Gaussian soft-NMS), times 0 at `iou >=
-    iou_threshold` for
-    `"hard"`. Segments of the class that then score below `min_score` are dropped, so the first of a class always stays.
-    The rule is that of UnAV's C++ operator (libs/utils/csrc/nms_cpu.cpp, commit 1609deb), lengths + 1e-6 included.
-    There each class is run to its end and the best of all classes are kept; since scores only fall, taking the best of
-    all classes each time gives the same events in `max_events` steps.
+    In each class, again and again the best segment left is taken, and the scores of the others are lowered by their
+    overlap with it: times `exp(-iou**2 / sigma)` for `method="soft"` (Gaussian soft-NMS), times 0 at
+    `iou >= iou_threshold` for `"hard"`. Segments that then score below `min_score` are dropped, so the first of a class
+    always stays. The rule is that of UnAV's C++ operator (libs/utils/csrc/nms_cpu.cpp, commit 1609deb), lengths + 1e-6
+    included. There each class is run to its end and the best of all classes are kept. Here all classes of all videos go
+    step by step together, and a class stops when nothing left in it reaches the `max_events` best so far: scores only
+    fall, so the events are the same.
 
     Args:
         segments (`Tensor` of shape `(B, N, 2)`): candidates as (start, end), any unit.
@@ -46,29 +46,25 @@ def suppress_overlapping_segments(
     """
     if method not in ("soft", "hard"):
         raise ValueError(f'`method` must be "soft" or "hard"; got {method!r}.')
-    segments, scores, labels = _group_by_class(segments, scores, labels)  # (B, G, M, 2), (B, G, M), (B, G)
-    videos = torch.arange(scores.shape[0], device=scores.device)
-    kept_segments, kept_scores, kept_labels = [], [], []
-    best_of_class, best_index = scores.max(dim=2)  # (B, G)
-    for _ in range(min(max_events, scores.shape[1] * scores.shape[2])):
-        score, group = best_of_class.max(dim=1)  # (B,)
-        if not score.any():
-            break
-        row, row_segments = scores[videos, group], segments[videos, group]  # (B, M), (B, M, 2)
-        index = best_index[videos, group]
-        taken = row_segments[videos, index]  # (B, 2)
-        kept_segments.append(taken)
-        kept_scores.append(score)
-        kept_labels.append(labels[videos, group])
-        iou = temporal_iou(taken[:, None], row_segments, eps=1e-6)
-        row = row * torch.exp(-iou.square() / sigma) if method == "soft" else row * (iou < iou_threshold)
-        row = torch.where(row < min_score, 0.0, row)
-        row[videos, index] = 0.0
-        scores[videos, group] = row
-        best_of_class[videos, group], best_index[videos, group] = row.max(dim=1)
-    if not kept_scores:
-        return segments.new_zeros(len(videos), 0, 2), scores.new_zeros(len(videos), 0), labels.new_zeros(len(videos), 0)
-    return torch.stack(kept_segments, 1), torch.stack(kept_scores, 1), torch.stack(kept_labels, 1)
+    # One row for each class of each video: R rows of at most M candidates.
+    row_segments, row_scores, row_videos, row_labels = _rows_of_classes(segments, scores, labels)
+    enough = scores.new_zeros(len(scores), max_events)  # the best scores of each video so far
+    taken: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    while len(row_scores):
+        best, index = row_scores.max(dim=1)  # (R,)
+        best_segments = row_segments.gather(1, index[:, None, None].expand(-1, 1, 2))  # (R, 1, 2)
+        taken.append((best_segments[:, 0], best, row_labels, row_videos))
+        iou = temporal_iou(best_segments, row_segments, eps=1e-6)  # (R, M)
+        row_scores = (
+            row_scores * (iou.square() / -sigma).exp() if method == "soft" else row_scores * (iou < iou_threshold)
+        )
+        row_scores = row_scores.masked_fill(row_scores < min_score, 0.0).scatter(1, index[:, None], 0.0)
+        enough = _best_so_far(enough, best, row_videos)
+        alive = row_scores.amax(dim=1) > enough[row_videos, -1]
+        if not alive.all():
+            row_segments, row_scores = row_segments[alive], row_scores[alive]
+            row_labels, row_videos = row_labels[alive], row_videos[alive]
+    return _best_of_videos(taken, len(scores), max_events, like=segments)
 
 
 def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -92,27 +88,52 @@ def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshol
     return (votes @ segments) / votes.sum(dim=1, keepdim=True)
 
 
-def _group_by_class(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates as rows of one class each: (B, G, M, 2), (B, G, M) padded with score 0, the rows' labels (B, G)."""
-    classes, group = labels.unique(return_inverse=True)
-    batch_size, num_groups = len(scores), max(len(classes), 1)
-    # Padding goes to the end of its row; candidates keep their order, so that equal scores are taken first come first.
-    order = (group * 2 + (scores <= 0)).argsort(dim=1, stable=True)
-    group, scores = group.gather(1, order), scores.gather(1, order)
-    segments = segments.gather(1, order[..., None].expand(-1, -1, 2))
-    members = torch.zeros(batch_size, num_groups, dtype=torch.long, device=scores.device)
-    members.scatter_add_(1, group, torch.ones_like(group))
-    first = members.cumsum(dim=1) - members
-    column = torch.arange(scores.shape[1], device=scores.device) - first.gather(1, group)
-    width = max(int((column + 1).where(scores > 0, 0).max()), 1) if scores.numel() else 1
-    # What lies beyond the width is padding: it is written to a spare column that is cut off.
-    slot = group * (width + 1) + column.clamp(max=width)
-    rows = scores.new_zeros(batch_size, num_groups * (width + 1)).scatter(1, slot, scores)
-    row_segments = segments.new_zeros(batch_size, num_groups * (width + 1), 2)
-    row_segments.scatter_(1, slot[..., None].expand(-1, -1, 2), segments)
-    labels = classes if len(classes) else labels.new_zeros(1)
-    return (
-        row_segments.view(batch_size, num_groups, width + 1, 2)[:, :, :width],
-        rows.view(batch_size, num_groups, width + 1)[:, :, :width].contiguous(),
-        labels.expand(batch_size, -1),
+def _rows_of_classes(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Candidates by video and class: segments (R, M, 2), scores (R, M) padded with 0, videos (R,), labels (R,)."""
+    videos, candidates = scores.nonzero(as_tuple=True)  # video by video, candidates in their order
+    num_labels = int(labels.max()) + 1 if labels.numel() else 1
+    keys, row, counts = (videos * num_labels + labels[videos, candidates]).unique(
+        return_inverse=True, return_counts=True
     )
+    order = row.argsort(stable=True)  # so that of equal scores the first comes first
+    row, videos, candidates = row[order], videos[order], candidates[order]
+    column = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    width = int(counts.max()) if len(counts) else 1
+    row_scores = scores.new_zeros(len(keys), width)
+    row_scores[row, column] = scores[videos, candidates]
+    row_segments = segments.new_zeros(len(keys), width, 2)
+    row_segments[row, column] = segments[videos, candidates]
+    return row_segments, row_scores, keys // num_labels, keys % num_labels
+
+
+def _best_so_far(enough: Tensor, scores: Tensor, videos: Tensor) -> Tensor:
+    """The K best of the scores so far `(B, K)`, falling, and of new ones `(R,)`, sorted by video."""
+    members = torch.bincount(videos, minlength=len(enough))
+    column = torch.arange(len(videos), device=videos.device) - (members.cumsum(0) - members)[videos]
+    new = enough.new_zeros(len(enough), int(members.max()))
+    new[videos, column] = scores
+    return torch.cat([enough, new], dim=1).topk(enough.shape[1], dim=1).values
+
+
+def _best_of_videos(
+    taken: list[tuple[Tensor, Tensor, Tensor, Tensor]], num_videos: int, max_events: int, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best of all that was taken, padded to the video that has most."""
+    empty = like.new_zeros(0, dtype=torch.long)
+    columns = zip(*taken, strict=True) if taken else [(like.new_zeros(0, 2),), (like.new_zeros(0),), (empty,), (empty,)]
+    segments, scores, labels, videos = (torch.cat(column) for column in columns)
+    order = scores.argsort(descending=True, stable=True)
+    order = order[videos[order].argsort(stable=True)]
+    segments, scores, labels, videos = segments[order], scores[order], labels[order], videos[order]
+    members = torch.bincount(videos, minlength=num_videos)
+    rank = torch.arange(len(videos), device=videos.device) - (members.cumsum(0) - members)[videos]
+    kept = rank < max_events
+    most = min(int(members.max()), max_events)
+    output = (
+        segments.new_zeros(num_videos, most, 2),
+        scores.new_zeros(num_videos, most),
+        labels.new_zeros(num_videos, most),
+    )
+    for padded, values in zip(output, (segments, scores, labels), strict=True):
+        padded[videos[kept], rank[kept]] = values[kept]
+    return output
