@@ -15,7 +15,7 @@ SIZES = {
         "event_slot_size": 16,
         "head_size": 64,
     },
-    "small": {"hidden_size": 256, "intermediate_size": 512, "num_event_slots": 6, "head_size": 192},
+    "small": {"hidden_size": 256, "intermediate_size": 384, "head_size": 160},
     "base": {},
 }
 
@@ -48,7 +48,7 @@ class EsgNetConfig(PreTrainedConfig):
             Masked convolutions that bring a stream to `hidden_size`.
         num_attention_heads (`int`, *optional*, defaults to 4):
             Attention heads everywhere but inside the experts; `hidden_size / num_attention_heads` must be even.
-        intermediate_size (`int`, *optional*, defaults to 1024):
+        intermediate_size (`int`, *optional*, defaults to 768):
             Width of the feed-forward layers.
         rope_theta (`float`, *optional*, defaults to 10000.0):
             Base of the rotary positions. Positions are relative, so a video shifted in time gives shifted events.
@@ -70,9 +70,9 @@ class EsgNetConfig(PreTrainedConfig):
             Dependency experts of each mixture.
         num_event_slots (`int`, *optional*, defaults to 8):
             Event slots that one expert relates to each other, in place of one per class.
-        event_slot_size (`int`, *optional*, defaults to 32):
+        event_slot_size (`int`, *optional*, defaults to 24):
             Width of an event slot; even.
-        head_size (`int`, *optional*, defaults to 256):
+        head_size (`int`, *optional*, defaults to 192):
             Width of the classification and boundary towers.
         num_head_layers (`int`, *optional*, defaults to 2):
             Masked convolutions of each tower before its output layer.
@@ -124,7 +124,7 @@ class EsgNetConfig(PreTrainedConfig):
     hidden_size: int = 512
     num_embedding_layers: int = 2
     num_attention_heads: int = 4
-    intermediate_size: int = 1024
+    intermediate_size: int = 768
     rope_theta: float | int = 10000.0
     drop_path_rate: float | int = 0.1
     # early semantic interaction
@@ -138,9 +138,9 @@ class EsgNetConfig(PreTrainedConfig):
     num_dependency_layers: int = 2
     num_experts: int = 4
     num_event_slots: int = 8
-    event_slot_size: int = 32
+    event_slot_size: int = 24
     # heads
-    head_size: int = 256
+    head_size: int = 192
     num_head_layers: int = 2
     prior_probability: float = 0.01
     # losses
@@ -193,11 +193,13 @@ class EsgNetConfig(PreTrainedConfig):
             )
         at_least_one = (
             "visual_size audio_size hidden_size num_embedding_layers num_attention_heads intermediate_size "
-            "num_semantic_stages semantic_size pyramid_levels num_experts num_event_slots head_size num_head_layers"
+            "num_semantic_stages semantic_size num_experts num_event_slots head_size num_head_layers"
         )
         for name in at_least_one.split():
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+        if self.pyramid_levels < 2:
+            raise ValueError(f"`pyramid_levels` must be at least 2; got {self.pyramid_levels}.")
         if self.num_dependency_layers < 0:
             raise ValueError(f"`num_dependency_layers` must be 0 (MoDE off) or more; got {self.num_dependency_layers}.")
         if self.hidden_size % (2 * self.num_attention_heads):

@@ -26,6 +26,7 @@ def test_a_config_that_is_saved_and_loaded_is_the_same(tmp_path):
         ({"hidden_size": 60, "num_attention_heads": 8}, "rotary"),
         ({"event_slot_size": 7}, "event_slot_size"),
         ({"num_experts": 0}, "num_experts"),
+        ({"pyramid_levels": 1}, "pyramid_levels"),
         ({"num_dependency_layers": -1}, "MoDE off"),
         ({"feature_window": 0}, "feature grid"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),
