@@ -1,0 +1,377 @@
+"""A published UnAV checkpoint to a folder that `UnavForEventLocalization.from_pretrained` loads.
+
+    python conversion/convert_unav_to_hf.py model_best.pth.tar unav --labels unav100_annotations.json --verify
+
+The checkpoint is the `.pth.tar` that UnAV's train.py writes (github.com/ttgeng233/UnAV, commit 1609deb):
+`{"epoch", "state_dict", "state_dict_ema"}`, every key of the two beginning with `module.`. All sizes are read from its
+tensors; what they cannot tell (4 attention heads, the length of the position table) is that of
+configs/avel_unav100.yaml. Nothing but tensors and plain values is unpickled.
+"""
+
+import argparse
+import hashlib
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
+
+from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
+from esg_transformers.data.annotations import read_unav_annotations
+from esg_transformers.data.unav100 import FEATURE_SETS, FeatureSet
+
+# Applied to every key of the checkpoint, one after the other. In UnAV, V is the visual and A the audio stream, Va the
+# visual stream that has looked at the audio.
+RENAMES: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
+    (r"^module\.", ""),
+    # streams
+    (r"^backbone\.embd_V\.(\d+)\.", r"visual_stream.embeddings.\1.conv."),
+    (r"^backbone\.embd_A\.(\d+)\.", r"audio_stream.embeddings.\1.conv."),
+    (r"^backbone\.embd_norm_V\.(\d+)\.", r"visual_stream.embeddings.\1.norm."),
+    (r"^backbone\.embd_norm_A\.(\d+)\.", r"audio_stream.embeddings.\1.norm."),
+    (r"^backbone\.self_att_V\.", "visual_stream.blocks."),
+    (r"^backbone\.self_att_A\.", "audio_stream.blocks."),
+    # pyramid, whose level 0 stands apart in UnAV
+    (r"^backbone\.ori_cross_att_Va\.", "pyramid.0.visual."),
+    (r"^backbone\.ori_cross_att_Av\.", "pyramid.0.audio."),
+    (r"^backbone\.cross_att_Va\.(\d+)\.", lambda match: f"pyramid.{int(match[1]) + 1}.visual."),
+    (r"^backbone\.cross_att_Av\.(\d+)\.", lambda match: f"pyramid.{int(match[1]) + 1}.audio."),
+    # dependency block
+    (r"^dependency_block\.feature_expand\.", "dependency_block.expand."),
+    (r"^dependency_block\.temporal_branch\.", "dependency_block.temporal."),
+    (r"^dependency_block\.cooccur_branch\.", "dependency_block.cooccurrence."),
+    (r"^dependency_block\.feature_squeeze\.", "dependency_block.squeeze."),
+    # heads
+    (r"^cls_head\.head\.(\d+)\.", r"classification_head.layers.\1.conv."),
+    (r"^cls_head\.norm\.(\d+)\.", r"classification_head.layers.\1.norm."),
+    (r"^cls_head\.cls_head\.", "classification_head.output."),
+    (r"^reg_head\.head\.(\d+)\.", r"boundary_head.layers.\1.conv."),
+    (r"^reg_head\.norm\.(\d+)\.", r"boundary_head.layers.\1.norm."),
+    (r"^reg_head\.offset_head\.", "boundary_head.output."),
+    (r"^reg_head\.scale\.(\d+)\.scale$", r"level_scale.\1"),
+    # inside a transformer block
+    (r"\.ln11\.", ".key_value_norm."),
+    (r"\.ln12\.", ".query_norm."),
+    (r"\.ln2\.", ".norm."),
+    (r"\.attn\.(query|key|value)_conv\.", r".attention.\1.conv."),
+    (r"\.attn\.(query|key|value)_norm\.", r".attention.\1.norm."),
+    (r"\.attn\.(query|key|value)\.", r".attention.\1.linear."),
+    (r"\.attn\.proj\.", ".attention.output."),
+    (r"\.mlp\.0\.", ".up_proj."),
+    (r"\.mlp\.3\.", ".down_proj."),
+    (r"\.drop_path_attn\.", ".attention_drop_path."),
+    (r"\.drop_path_mlp\.", ".feed_forward_drop_path."),
+)
+
+# The one tensor of the model that UnAV does not save: its count of positive points starts anew.
+NOT_IN_CHECKPOINT = {"loss_normalizer"}
+
+MODEL_CARD = """\
+---
+library_name: esg_transformers
+tags:
+- audio-visual-event-localization
+- unav
+datasets:
+- ttgeng233/UnAV-100
+---
+
+# UnAV on {feature_set} features
+
+Weights of UnAV (Geng et al., *Dense-Localizing Audio-Visual Events in Untrimmed Videos*, CVPR 2023,
+arXiv 2303.12930), converted for `esg_transformers`. Nothing was trained here.
+
+| | |
+|---|---|
+| source | `{source}`, sha256 `{sha256}` |
+| weights | {weights}, epoch {epoch} |
+| authors' code | github.com/ttgeng233/UnAV, commit 1609deb, MIT License |
+| features | {feature_set}: {visual_size} visual and {audio_size} audio channels, {grid} |
+| classes | {num_labels} |
+| parameters | {num_parameters:,} |
+
+```python
+import numpy as np
+from transformers import AutoModel, AutoProcessor
+
+import esg_transformers  # registers the model
+
+model = AutoModel.from_pretrained("{output}")
+processor = AutoProcessor.from_pretrained("{output}")
+visual, audio = np.zeros((100, {visual_size}), "float32"), np.zeros((100, {audio_size}), "float32")  # (steps, channels)
+[events] = processor.post_process_event_localization(model(**processor(visual, audio)))
+events["segments"]  # seconds, best first; with events["labels"] and events["scores"]
+```
+"""
+
+
+def convert(
+    source: Path,
+    output: Path,
+    *,
+    feature_set: FeatureSet,
+    labels: tuple[str, ...] | None = None,
+    averaged: bool = True,
+    max_seq_len: int = 224,
+    verify: bool = False,
+) -> UnavForEventLocalization:
+    """Write a UnAV checkpoint as a folder of model, processor and model card.
+
+    Args:
+        source: the `.pth.tar` file.
+        output: a folder that does not exist yet; it appears when it is whole.
+        feature_set: what the checkpoint was trained on.
+        labels: class names by id; `LABEL_0`, `LABEL_1`, ... by default.
+        averaged: the moving average of the weights, as UnAV's eval.py uses, or the raw ones.
+        max_seq_len: rows of the position table; `dataset.max_seq_len` of UnAV's configuration file.
+        verify: load the written model anew and compare every tensor with the checkpoint.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileExistsError: if `output` exists.
+        ValueError: if the file is no UnAV checkpoint, or not one of this feature set and these labels.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists already. Remove it or give another output folder.")
+    weights, epoch = load_checkpoint(source, averaged)
+    tensors = rename(weights)
+    config = config_of(tensors, feature_set, labels, max_seq_len)
+    model = UnavForEventLocalization(config)
+    tensors = fit_to_model(tensors, weights, model)
+    model.load_state_dict(model.state_dict() | tensors)
+    grid = feature_set.grid
+    encoder = {"name": feature_set.name, "version": "unav100"}
+    processor = EsgNetProcessor(
+        grid.frame_rate, grid.stride, grid.window, feature_set.visual_size, feature_set.audio_size, encoder
+    )
+    card = MODEL_CARD.format(
+        feature_set=feature_set.name,
+        source=source.name,
+        sha256=_sha256(source),
+        weights="moving average (`state_dict_ema`)" if averaged else "raw (`state_dict`)",
+        epoch="not told" if epoch is None else epoch,
+        visual_size=feature_set.visual_size,
+        audio_size=feature_set.audio_size,
+        grid=grid,
+        num_labels=config.num_labels,
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        output=output.name,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        if verify:
+            check_written(partial, tensors)
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return model
+
+
+def load_checkpoint(source: Path, averaged: bool) -> tuple[dict[str, Tensor], int | None]:
+    """The weights of a `.pth.tar` file by their names in it, and the epoch it was saved after, if it tells.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a UnAV checkpoint, or holds anything that only running its code could load.
+    """
+    if not source.is_file():
+        raise FileNotFoundError(f"No checkpoint at {source}.")
+    try:
+        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file can lead torch.load to any
+        raise ValueError(
+            f"{source} cannot be read as a PyTorch checkpoint of tensors and plain values: "
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} "
+            "It may be truncated (download it again), or hold code, which is not run."
+        ) from error
+    name = "state_dict_ema" if averaged else "state_dict"
+    weights = checkpoint.get(name) if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
+        found = sorted(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise ValueError(
+            f"{source} has no tensors under {name!r}; it holds {found}. A UnAV checkpoint holds 'epoch', 'state_dict' "
+            "and 'state_dict_ema' (`--raw` takes the second, `--ema` the third)."
+        )
+    epoch = checkpoint.get("epoch")
+    return weights, epoch if isinstance(epoch, int) else None
+
+
+def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under their names in `UnavForEventLocalization`; unknown ones keep what no rule of `RENAMES` changes.
+
+    Raises:
+        ValueError: if two tensors get one name.
+    """
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in weights.items():
+        name = _renamed(key)
+        if name in tensors:
+            raise ValueError(f"The checkpoint holds `{name}` twice, once as `{key}`. It is no UnAV checkpoint.")
+        tensors[name] = tensor
+    return tensors
+
+
+def config_of(
+    tensors: dict[str, Tensor], feature_set: FeatureSet, labels: tuple[str, ...] | None, max_seq_len: int
+) -> UnavConfig:
+    """The configuration that renamed tensors belong to.
+
+    Raises:
+        ValueError: if a tensor that tells a size is missing, or the sizes are not those of the features and labels.
+    """
+
+    def size(name: str, dimension: int) -> int:
+        if name not in tensors or tensors[name].dim() <= dimension:
+            raise ValueError(f"The checkpoint has no tensor for `{name}`; nearest is {_nearest(name, tensors)}.")
+        return tensors[name].shape[dimension]
+
+    def count(prefix: str) -> int:
+        return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
+
+    channels = (
+        size("visual_stream.embeddings.0.conv.conv.weight", 1),
+        size("audio_stream.embeddings.0.conv.conv.weight", 1),
+    )
+    if channels != (feature_set.visual_size, feature_set.audio_size):
+        raise ValueError(
+            f"The checkpoint takes {channels[0]} visual and {channels[1]} audio channels; {feature_set.name} features "
+            f"have {feature_set.visual_size} and {feature_set.audio_size}. Give another `--feature-set`."
+        )
+    num_labels = size("classification_head.output.conv.weight", 0)
+    if labels is not None and len(labels) != num_labels:
+        raise ValueError(
+            f"The checkpoint has {num_labels} classes and the labels file {len(labels)}. "
+            "Give the annotations that it was trained on."
+        )
+    use_dependency = count("dependency_block.") > 0
+    expanded = size("dependency_block.expand.conv.weight", 0) if use_dependency else 128 * num_labels
+    return UnavConfig(
+        id2label=dict(enumerate(labels or (f"LABEL_{index}" for index in range(num_labels)))),
+        visual_size=channels[0],
+        audio_size=channels[1],
+        frame_rate=feature_set.grid.frame_rate,
+        feature_stride=feature_set.grid.stride,
+        feature_window=feature_set.grid.window,
+        hidden_size=size("visual_stream.embeddings.0.conv.conv.weight", 0),
+        num_embedding_layers=count("visual_stream.embeddings."),
+        max_seq_len=max_seq_len,
+        intermediate_size=size("pyramid.0.visual.up_proj.weight", 0),
+        num_stem_layers=count("visual_stream.blocks."),
+        pyramid_levels=count("level_scale."),
+        use_dependency=use_dependency,
+        dependency_size=expanded // num_labels,
+        head_size=size("classification_head.layers.0.conv.conv.weight", 0),
+        num_head_layers=count("classification_head.layers."),
+        architectures=["UnavForEventLocalization"],
+    )
+
+
+def fit_to_model(
+    tensors: dict[str, Tensor], weights: dict[str, Tensor], model: UnavForEventLocalization
+) -> dict[str, Tensor]:
+    """Renamed tensors in the shapes of the model, all of them used and every place filled.
+
+    UnAV keeps (batch, channels, steps), hence shapes such as (1, 512, 1) and (512, 512, 1) for what is (512,) and
+    (512, 512) here: only dimensions of size 1 may differ.
+
+    Raises:
+        ValueError: naming the tensors that are unknown, missing, or of another shape.
+    """
+    targets = {name: tensor for name, tensor in model.state_dict().items() if name not in NOT_IN_CHECKPOINT}
+    key_of = {_renamed(key): key for key in weights}
+    unknown, missing = sorted(tensors.keys() - targets.keys()), sorted(targets.keys() - tensors.keys())
+    problems = [f"unknown `{key_of[name]}` (nearest: {_nearest(name, targets)})" for name in unknown]
+    problems += [f"missing `{name}` (nearest: {_nearest(name, unknown)})" for name in missing]
+    problems += [
+        f"`{key_of[name]}` has shape {tuple(tensors[name].shape)} for {tuple(target.shape)}"
+        for name, target in targets.items()
+        if name in tensors and _without_ones(tensors[name]) != _without_ones(target)
+    ]
+    if problems:
+        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        raise ValueError(f"The checkpoint does not fit UnAV: {shown}.")
+    return {name: tensors[name].reshape(target.shape).to(target.dtype) for name, target in targets.items()}
+
+
+def check_written(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Load a written model anew and compare it with the tensors it was made from.
+
+    Raises:
+        ValueError: naming the tensors that differ.
+    """
+    model, loading = UnavForEventLocalization.from_pretrained(folder, output_loading_info=True)
+    loaded = model.state_dict()
+    differing = [name for name, tensor in tensors.items() if not torch.equal(loaded[name], tensor)]
+    differing += [f"{name} ({kind})" for kind in ("missing_keys", "unexpected_keys") for name in loading[kind]]
+    if differing:
+        raise ValueError(f"The written model differs from the checkpoint in {', '.join(differing)}.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0 on success, 1 after an error that has been told."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="the .pth.tar file")
+    parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--ema", dest="averaged", action="store_true", default=True, help="averaged weights (default)")
+    which.add_argument("--raw", dest="averaged", action="store_false", help="weights as the optimizer left them")
+    parser.add_argument("--feature-set", choices=list(FEATURE_SETS), default="i3d-vggish")
+    parser.add_argument("--labels", type=Path, metavar="ANNOTATIONS", help="UnAV-100 annotation file, for class names")
+    parser.add_argument("--max-seq-len", type=int, default=224, help="of UnAV's configuration file (default: 224)")
+    parser.add_argument("--verify", action="store_true", help="load the result and compare it with the checkpoint")
+    options = parser.parse_args(arguments)
+    try:
+        model = convert(
+            options.source,
+            options.output,
+            feature_set=FEATURE_SETS[options.feature_set],
+            labels=read_unav_annotations(options.labels).labels if options.labels else None,
+            averaged=options.averaged,
+            max_seq_len=options.max_seq_len,
+            verify=options.verify,
+        )
+    except (ValueError, OSError, StrictDataclassError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    verified = ", every tensor compared with the checkpoint" if options.verify else ""
+    sys.stdout.write(f"Wrote {options.output}: {num_parameters:,} parameters{verified}.\n")
+    return 0
+
+
+def _renamed(key: str) -> str:
+    for pattern, replacement in RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _nearest(name: str, names) -> str:
+    return ", ".join(f"`{match}`" for match in get_close_matches(name, names, n=1, cutoff=0.0)) or "none"
+
+
+def _without_ones(tensor: Tensor) -> list[int]:
+    return [size for size in tensor.shape if size != 1]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

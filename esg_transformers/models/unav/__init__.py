@@ -1,0 +1,1 @@
+"""The published UnAV baseline, for its checkpoints and for comparison."""

@@ -1,0 +1,159 @@
+"""Configuration of the UnAV baseline, its fields in the order of the forward pass."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+
+
+@strict
+class UnavConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`UnavForEventLocalization`]. The defaults are the published model on I3D + VGGish features of
+    UnAV-100 (configs/avel_unav100.yaml and libs/core/config.py, UnAV commit 1609deb), whose 100 classes are set
+    through `num_labels` or `id2label`.
+
+    Args:
+        visual_size (`int`, *optional*, defaults to 2048):
+            Channels of a visual feature: 2048 for I3D (RGB and flow), 1536 for ONE-PEACE.
+        audio_size (`int`, *optional*, defaults to 128):
+            Channels of an audio feature: 128 for VGGish, 1536 for ONE-PEACE.
+        frame_rate (`float`, *optional*, defaults to 25.0):
+            Frames per second of the video the features were taken from. With the next two, the feature grid: feature
+            `g` is centred at `(g * feature_stride + feature_window / 2) / frame_rate` seconds.
+        feature_stride (`int`, *optional*, defaults to 8):
+            Frames from one feature to the next.
+        feature_window (`int`, *optional*, defaults to 24):
+            Frames that one feature covers.
+        hidden_size (`int`, *optional*, defaults to 512):
+            Width of each stream; even. The pyramid holds both side by side.
+        num_embedding_layers (`int`, *optional*, defaults to 2):
+            Masked convolutions that bring a stream to `hidden_size`.
+        max_seq_len (`int`, *optional*, defaults to 224):
+            Rows of the position table, which longer videos stretch; a multiple of `2**(pyramid_levels - 1)`.
+        num_attention_heads (`int`, *optional*, defaults to 4):
+            Attention heads everywhere but inside the dependency block.
+        intermediate_size (`int`, *optional*, defaults to 2048):
+            Width of the feed-forward layers outside the dependency block.
+        drop_path_rate (`float`, *optional*, defaults to 0.1):
+            Share of videos for which a residual branch is skipped in training.
+        num_stem_layers (`int`, *optional*, defaults to 2):
+            Self-attention blocks of each stream before the streams meet.
+        pyramid_levels (`int`, *optional*, defaults to 6):
+            Temporal resolutions; level `l` has one point every `2**l` steps. More levels reach longer events.
+        use_dependency (`bool`, *optional*, defaults to `True`):
+            The dependency block, which relates the classes to each other and over time; `False` leaves it out.
+        dependency_size (`int`, *optional*, defaults to 128):
+            Width that the dependency block gives each class at each point.
+        head_size (`int`, *optional*, defaults to 512):
+            Width of the classification and boundary heads.
+        num_head_layers (`int`, *optional*, defaults to 2):
+            Masked convolutions of each head before its output layer.
+        prior_probability (`float`, *optional*, defaults to 0.01):
+            Class probability that the output biases start from, so that background does not dominate the first steps.
+        focal_alpha (`float`, *optional*, defaults to 0.25):
+            Weight of positives in the focal loss.
+        focal_gamma (`float`, *optional*, defaults to 2.0):
+            Exponent that turns down easy examples in the focal loss.
+        boundary_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the boundary (centre-DIoU) loss.
+        loss_normalizer_init (`float`, *optional*, defaults to 250.0):
+            First value of the running count of positive points that the losses are divided by.
+        loss_normalizer_momentum (`float`, *optional*, defaults to 0.9):
+            Momentum of that count.
+
+    ```python
+    >>> from esg_transformers import UnavConfig
+
+    >>> UnavConfig(num_labels=100).feature_grid.step  # seconds from one feature to the next
+    0.32
+
+    ```
+    """
+
+    model_type = "unav"
+    keys_to_ignore_at_inference = ["loss_dict"]
+
+    # features
+    visual_size: int = 2048
+    audio_size: int = 128
+    frame_rate: float | int = 25.0
+    feature_stride: int = 8
+    feature_window: int = 24
+    # embeddings and attention
+    hidden_size: int = 512
+    num_embedding_layers: int = 2
+    max_seq_len: int = 224
+    num_attention_heads: int = 4
+    intermediate_size: int = 2048
+    drop_path_rate: float | int = 0.1
+    num_stem_layers: int = 2
+    # temporal pyramid
+    pyramid_levels: int = 6
+    # dependency block
+    use_dependency: bool = True
+    dependency_size: int = 128
+    # heads
+    head_size: int = 512
+    num_head_layers: int = 2
+    prior_probability: float = 0.01
+    # losses
+    focal_alpha: float = 0.25
+    focal_gamma: float | int = 2.0
+    boundary_loss_weight: float | int = 1.0
+    loss_normalizer_init: float | int = 250.0
+    loss_normalizer_momentum: float | int = 0.9
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # transformers keeps a stale `label2id` when only `id2label` is given.
+        self.label2id = {label: index for index, label in self.id2label.items()}
+
+    @property
+    def feature_grid(self) -> FeatureGrid:
+        """The clock of the features this model reads."""
+        return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Blocks of a stream at full rate, under the name that transformers' tools ask for."""
+        return self.num_stem_layers
+
+    def validate_architecture(self):
+        """Refuse combinations of sizes that cannot be built, by name."""
+        super().validate_architecture()
+        FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
+        if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.label2id) != len(self.id2label):
+            raise ValueError(
+                f"`id2label` must name the classes 0, 1, 2, ... once each, all names different; got {self.id2label}."
+            )
+        at_least_one = (
+            "visual_size audio_size hidden_size num_embedding_layers max_seq_len num_attention_heads "
+            "intermediate_size pyramid_levels dependency_size head_size num_head_layers"
+        )
+        for name in at_least_one.split():
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+        if self.num_stem_layers < 0:
+            raise ValueError(f"`num_stem_layers` must be 0 or more; got {self.num_stem_layers}.")
+        if self.hidden_size % 2 or self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`hidden_size` ({self.hidden_size}) must be even, for pairs of sines and cosines, and a multiple of "
+                f"`num_attention_heads` ({self.num_attention_heads})."
+            )
+        if self.max_seq_len % 2 ** (self.pyramid_levels - 1):
+            raise ValueError(
+                f"`max_seq_len` ({self.max_seq_len}) must be a multiple of {2 ** (self.pyramid_levels - 1)}, the "
+                f"coarsest stride of {self.pyramid_levels} `pyramid_levels`."
+            )
+        for name in ("drop_path_rate", "loss_normalizer_momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1); got {getattr(self, name)}.")
+        for name in ("prior_probability", "focal_alpha"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in (0, 1); got {getattr(self, name)}.")
+        if self.loss_normalizer_init <= 0:
+            raise ValueError(f"`loss_normalizer_init` must be positive; got {self.loss_normalizer_init}.")
+
+
+__all__ = ["UnavConfig"]
