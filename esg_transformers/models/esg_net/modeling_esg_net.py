@@ -20,7 +20,8 @@ from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -55,8 +56,7 @@ class EsgNetModelOutput(ModelOutput):
         router_weights (`tuple(torch.FloatTensor)`):
             For each layer of MoDE `(B, P, E)`: how much each expert counts at each point. `None` without MoDE.
         hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
-            S + 1 tensors `(B, T, D)`: what enters the first stage's fused stream, then the fused stream after each
-            stage.
+            For each stage `(B, T, D)`: the fused stream after it. Empty without ESI.
         attentions (`tuple(torch.FloatTensor)`, returned with `output_attentions=True` and
         `attn_implementation="eager"`):
             For each stage `(B, heads, T, T)`: the visual stream's self-attention.
@@ -672,7 +672,8 @@ class EsgNetPreTrainedModel(PreTrainedModel):
         "EsgNetDependencyExperts",
     ]
     _can_record_outputs = {
-        "hidden_states": EsgNetSemanticInteractionStage,
+        # The fused stream is zero before the first stage, and nothing to record.
+        "hidden_states": OutputRecorder(EsgNetSemanticInteractionStage, capture_initial_hidden_state=False),
         "attentions": OutputRecorder(EsgNetAttention, index=1, layer_name="visual_attention"),
     }
 
@@ -704,6 +705,10 @@ class EsgNetPreTrainedModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
+    def get_input_embeddings(self) -> None:
+        """`None`: ESG-Net reads features and has no table of embeddings. Quantizers and adapters ask."""
+        return
+
     @property
     def _prior_bias(self) -> float:
         prior = self.config.prior_probability
@@ -732,7 +737,7 @@ class EsgNetModel(EsgNetPreTrainedModel):
         attention_mask: Tensor | None = None,
         visual_mask: Tensor | None = None,
         audio_mask: Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> EsgNetModelOutput:
         """
         Args:
@@ -757,6 +762,8 @@ class EsgNetModel(EsgNetPreTrainedModel):
         visual_mask = mask if visual_mask is None else mask & visual_mask.bool()
         audio_mask = mask if audio_mask is None else mask & audio_mask.bool()
 
+        # Features come as float32, whatever the weights are.
+        visual_features, audio_features = visual_features.to(self.dtype), audio_features.to(self.dtype)
         visual, audio = self.embeddings(visual_features, audio_features, visual_mask, audio_mask)
         fused, visual, audio, semantic_logits, evidence = self.semantic_interaction(
             visual, audio, visual_mask, audio_mask
@@ -796,6 +803,9 @@ class EsgNetModel(EsgNetPreTrainedModel):
 class EsgNetForEventLocalization(EsgNetPreTrainedModel):
     """ESG-Net for dense audio-visual event localization: class logits and boundaries at every point of the pyramid."""
 
+    # Half precision would round away the changes of a running count.
+    _keep_in_fp32_modules_strict = ["loss_normalizer"]
+
     def __init__(self, config: EsgNetConfig):
         super().__init__(config)
         self.model = EsgNetModel(config)
@@ -803,7 +813,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         self.boundary_head = EsgNetTower(config, 2 * config.num_labels)
         self.level_scale = nn.Parameter(torch.empty(config.pyramid_levels))
         # Running count of positive points; a buffer, so that training goes on where it stopped.
-        self.register_buffer("loss_normalizer", torch.empty(()))
+        self.register_buffer("loss_normalizer", torch.tensor(config.loss_normalizer_init, dtype=torch.float32))
         self.post_init()
 
     @merge_with_config_defaults
@@ -817,7 +827,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         audio_mask: Tensor | None = None,
         segment_labels: Tensor | None = None,
         class_labels: Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> EsgNetEventLocalizationOutput:
         """
         Args:
