@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test common-tests check bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/esg-transformers demo --output demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q
+
+# transformers' own test mixins, from its source distribution, against our model, config and processor.
+common-tests: $(VENV)/.installed
+	$(BIN)/python tests/common/run_common_tests.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/network.py

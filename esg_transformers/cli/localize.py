@@ -44,12 +44,12 @@ def run(arguments: argparse.Namespace) -> None:
     for path in (arguments.output, arguments.timeline):
         check_folder_of(path)
     video_ids, found = _localize_videos(arguments) if arguments.videos else _localize_split(arguments)
-    for video_id, events in zip(video_ids, found, strict=True):
-        print(f"{video_id}: {len(events)} events")
-        if events:
-            print(event_table(events))
     if arguments.output:
         write_predictions(arguments.output, video_ids, found)
+        print(f"Wrote {sum(map(len, found))} events of {len(video_ids)} videos to {arguments.output}.")
+    else:
+        for video_id, events in zip(video_ids, found, strict=True):
+            print(f"{video_id}: {len(events)} events", *([event_table(events)] if events else []), sep="\n")
     if arguments.timeline:
         [video], [events] = arguments.videos, found
         if Path(arguments.timeline).suffix == ".png":
@@ -60,10 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _localize_videos(arguments: argparse.Namespace) -> tuple[list[str], list[list[dict]]]:
     localizer = pipeline(TASK, model=arguments.model)
-    found = [
-        localizer(video, threshold=arguments.threshold)
-        for video in tqdm(arguments.videos, desc="Localizing", unit=" videos", disable=len(arguments.videos) == 1)
-    ]
+    with tqdm(arguments.videos, desc="Localizing", unit=" videos", disable=len(arguments.videos) == 1) as videos:
+        found = [localizer(video, threshold=arguments.threshold) for video in videos]
     return list(arguments.videos), found
 
 

@@ -38,5 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     train_set, validation_set = open_source(arguments, "train"), open_source(arguments, "validation")
     model, processor = new_model(train_set, arguments.size, settings.seed)
     progress = train(model, processor, train_set, validation_set, arguments.output, settings, arguments.resume)
-    if PartialState().is_main_process:
+    processes = PartialState()
+    if processes.is_main_process:
         print(training_summary(progress, arguments.output))
+    processes.destroy_process_group()

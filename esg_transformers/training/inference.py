@@ -47,21 +47,20 @@ def localize_dataset(
     was_training = model.training
     model.eval()
     rows: list[tuple[int, str, Events, Events]] = []
-    progress = tqdm(
+    with tqdm(
         total=len(mine), desc="Evaluating", unit=" videos", leave=False, disable=not accelerator.is_main_process
-    )
-    for examples, batch in loader:
-        batch.pop("segment_labels"), batch.pop("class_labels")
-        with torch.inference_mode(), accelerator.autocast():
-            outputs = model(**batch.to(accelerator.device))
-        durations = [example["duration"] for example in examples]
-        found = processor.post_process_event_localization(outputs, threshold, durations)
-        for example, events in zip(examples, found, strict=True):
-            truth = {"segments": example["segments"], "labels": example["labels"]}
-            index = mine[len(rows)]
-            rows.append((index, example["video_id"], event_list(events, id2label), event_list(truth, id2label)))
-        progress.update(len(examples))
-    progress.close()
+    ) as progress:
+        for examples, batch in loader:
+            batch.pop("segment_labels"), batch.pop("class_labels")
+            with torch.inference_mode(), accelerator.autocast():
+                outputs = model(**batch.to(accelerator.device))
+            durations = [example["duration"] for example in examples]
+            found = processor.post_process_event_localization(outputs, threshold, durations)
+            for example, events in zip(examples, found, strict=True):
+                truth = {"segments": example["segments"], "labels": example["labels"]}
+                index = mine[len(rows)]
+                rows.append((index, example["video_id"], event_list(events, id2label), event_list(truth, id2label)))
+            progress.update(len(examples))
     model.train(was_training)
     rows = sorted(gather_object(rows))
     return [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows]

@@ -159,31 +159,33 @@ def train(
         accelerator.load_state(str(last))
         logger.info(f"Resumed from {last}.")
 
-    bar = tqdm(
+    with tqdm(
         total=arguments.epochs * steps_per_epoch,
         initial=progress.epoch * steps_per_epoch,
         desc="Training",
         unit=" steps",
         disable=not accelerator.is_main_process,
-    )
-    while progress.epoch < arguments.epochs:
-        crops.epoch = progress.epoch
-        loader.set_epoch(progress.epoch)
-        record = _train_epoch(accelerator, model, optimizer, scheduler, loader, average, arguments.max_grad_norm, bar)
-        metrics = evaluate_dataset(averaged_model, processor, validation_set, accelerator, arguments.eval_batch_size)
-        progress.epoch += 1
-        record = {"epoch": progress.epoch, **record, **{k: v for k, v in metrics.items() if k != "per_class"}}
-        progress.log.append(record)
-        if metrics["average_map"] > progress.best_map:
-            progress.best_map, progress.best_epoch = metrics["average_map"], progress.epoch
+    ) as bar:
+        while progress.epoch < arguments.epochs:
+            crops.epoch = progress.epoch
+            loader.set_epoch(progress.epoch)
+            record = _train_epoch(
+                accelerator, model, optimizer, scheduler, loader, average, arguments.max_grad_norm, bar
+            )
+            metrics = evaluate_dataset(
+                averaged_model, processor, validation_set, accelerator, arguments.eval_batch_size
+            )
+            progress.epoch += 1
+            record = {"epoch": progress.epoch, **record, **{k: v for k, v in metrics.items() if k != "per_class"}}
+            progress.log.append(record)
+            if metrics["average_map"] > progress.best_map:
+                progress.best_map, progress.best_epoch = metrics["average_map"], progress.epoch
+                if accelerator.is_main_process:
+                    _save_model(averaged_model, processor, output_dir)
+            _save_checkpoint(accelerator, output_dir, progress.epoch, arguments.keep_checkpoints)
             if accelerator.is_main_process:
-                _save_model(averaged_model, processor, output_dir)
-        _save_checkpoint(accelerator, output_dir, progress.epoch, arguments.keep_checkpoints)
-        if accelerator.is_main_process:
-            _write_log(progress.log, output_dir)
-        bar.set_postfix(loss=f"{record['loss']:.3f}", mAP=f"{100 * record['average_map']:.1f}")
-    bar.close()
-    accelerator.end_training()
+                _write_log(progress.log, output_dir)
+            bar.set_postfix(loss=f"{record['loss']:.3f}", mAP=f"{100 * record['average_map']:.1f}")
     return progress
 
 

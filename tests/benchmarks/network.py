@@ -47,10 +47,10 @@ def features(model: torch.nn.Module, num_steps: int, num_videos: int = 1) -> dic
 
 def gflops(model: torch.nn.Module, num_steps: int = NUM_STEPS) -> float:
     """GFLOPs of one video's forward pass, attention written out."""
-    model.set_attn_implementation("eager")
+    model.config._attn_implementation = "eager"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**features(model, num_steps))
-    model.set_attn_implementation("sdpa")
+    model.config._attn_implementation = "sdpa"
     return counter.get_total_flops() / 1e9
 
 
@@ -141,7 +141,6 @@ def steps() -> None:
     """Cost against the length of the video; without attention it should be in proportion to T."""
     model, rows = esg_net("base", **I3D), []
     for num_steps in (112, 224, 448, 896):
-        model.set_attn_implementation("sdpa")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(**features(model, num_steps))
         linear = counter.get_total_flops() / 1e9  # fused attention is not counted

@@ -47,23 +47,24 @@ def suppress_overlapping_segments(
     if method not in ("soft", "hard"):
         raise ValueError(f'`method` must be "soft" or "hard"; got {method!r}.')
     # One row for each class of each video: R rows of at most M candidates.
-    row_segments, row_scores, row_videos, row_labels = _rows_of_classes(segments, scores, labels)
+    bounds, row_scores, row_videos, row_labels = _rows_of_classes(segments, scores, labels)
     enough = scores.new_zeros(len(scores), max_events)  # the best scores of each video so far
     taken: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    while len(row_scores):
-        best, index = row_scores.max(dim=1)  # (R,)
-        best_segments = row_segments.gather(1, index[:, None, None].expand(-1, 1, 2))  # (R, 1, 2)
-        taken.append((best_segments[:, 0], best, row_labels, row_videos))
-        iou = temporal_iou(best_segments, row_segments, eps=1e-6)  # (R, M)
-        row_scores = (
-            row_scores * (iou.square() / -sigma).exp() if method == "soft" else row_scores * (iou < iou_threshold)
-        )
-        row_scores = row_scores.masked_fill(row_scores < min_score, 0.0).scatter(1, index[:, None], 0.0)
+    best, index = row_scores.max(dim=1) if row_scores.numel() else (row_scores[:, 0], row_labels)  # (R,)
+    while len(best):
+        best_bounds = bounds.gather(2, index.expand(2, -1)[..., None])  # (2, R, 1)
+        taken.append((best_bounds[..., 0].T, best, row_labels, row_videos))
+        iou = temporal_iou(best_bounds.permute(1, 2, 0), bounds.permute(1, 2, 0), eps=1e-6)  # (R, M)
+        row_scores *= iou.square_().div_(-sigma).exp_() if method == "soft" else iou < iou_threshold
+        row_scores.scatter_(1, index[:, None], 0.0)
+        row_scores.masked_fill_(row_scores < min_score, 0.0)
         enough = _best_so_far(enough, best, row_videos)
-        alive = row_scores.amax(dim=1) > enough[row_videos, -1]
-        if not alive.all():
-            row_segments, row_scores = row_segments[alive], row_scores[alive]
-            row_labels, row_videos = row_labels[alive], row_videos[alive]
+        best, index = row_scores.max(dim=1)
+        alive = best > enough[row_videos, -1]
+        num_alive = int(alive.sum())
+        if 2 * num_alive <= len(alive):  # leaving rows out costs a copy: not for each that ends
+            bounds, row_scores = bounds[:, alive], row_scores[alive]
+            row_videos, row_labels, best, index = row_videos[alive], row_labels[alive], best[alive], index[alive]
     return _best_of_videos(taken, len(scores), max_events, like=segments)
 
 
@@ -89,7 +90,7 @@ def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshol
 
 
 def _rows_of_classes(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Candidates by video and class: segments (R, M, 2), scores (R, M) padded with 0, videos (R,), labels (R,)."""
+    """Candidates by video and class: bounds (2, R, M), scores (R, M) padded with 0, videos (R,), labels (R,)."""
     videos, candidates = scores.nonzero(as_tuple=True)  # video by video, candidates in their order
     num_labels = int(labels.max()) + 1 if labels.numel() else 1
     keys, row, counts = (videos * num_labels + labels[videos, candidates]).unique(
@@ -101,9 +102,9 @@ def _rows_of_classes(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[
     width = int(counts.max()) if len(counts) else 1
     row_scores = scores.new_zeros(len(keys), width)
     row_scores[row, column] = scores[videos, candidates]
-    row_segments = segments.new_zeros(len(keys), width, 2)
-    row_segments[row, column] = segments[videos, candidates]
-    return row_segments, row_scores, keys // num_labels, keys % num_labels
+    bounds = segments.new_zeros(2, len(keys), width)
+    bounds[:, row, column] = segments[videos, candidates].T
+    return bounds, row_scores, keys // num_labels, keys % num_labels
 
 
 def _best_so_far(enough: Tensor, scores: Tensor, videos: Tensor) -> Tensor:

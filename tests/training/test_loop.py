@@ -1,0 +1,308 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from esg_transformers.data.corpus import write_corpus
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
+from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
+from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.inference import evaluate_dataset
+from esg_transformers.training.loop import LOG_FILE, TrainingCrops, _parameter_groups, train
+
+ARGUMENTS = LocalizationTrainingArguments(
+    epochs=4, warmup_epochs=2, learning_rate=5e-3, batch_size=8, ema_decay=0.9, max_steps=32, keep_checkpoints=2
+)
+NUM_VIDEOS = 64
+
+# What both processes of a run do. Chance that differs between processes is off, and so is the router's loss, which is
+# no mean over videos.
+RUN_ON_A_CORPUS = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.inference import localize_dataset
+from esg_transformers.training.loop import train
+from esg_transformers.training.model import new_model
+
+if __name__ == "__main__":
+    corpus, output, batch_size = sys.argv[1:]
+    videos = EventCorpus(corpus, "train")
+    model, processor = new_model(videos, "tiny", drop_path_rate=0.0, router_loss_weight=0.0)
+    arguments = LocalizationTrainingArguments(
+        epochs=2, warmup_epochs=0, learning_rate=1e-3, batch_size=int(batch_size), max_steps=32
+    )
+    train(model, processor, videos, videos, output, arguments)
+    accelerator = Accelerator()
+    video_ids, _, _ = localize_dataset(model, processor, videos, accelerator)
+    Path(output, f"localized-{accelerator.process_index}").write_text(" ".join(video_ids))
+"""
+
+
+class PowerCut(Exception):
+    """What ends a run from outside."""
+
+
+class UntilPowerCut(torch.utils.data.Dataset):
+    """A data set that can be read so many times."""
+
+    def __init__(self, dataset, reads):
+        self.dataset, self.reads_left = dataset, reads
+        self.labels, self.grid, self.encoder = dataset.labels, dataset.grid, dataset.encoder
+        self.visual_size, self.audio_size = dataset.visual_size, dataset.audio_size
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        if self.reads_left == 0:
+            raise PowerCut
+        self.reads_left -= 1
+        return self.dataset[index]
+
+
+@pytest.fixture(scope="module")
+def train_set(simulated):
+    return simulated(NUM_VIDEOS, seed=0)
+
+
+@pytest.fixture(scope="module")
+def validation_set(simulated):
+    return simulated(15, seed=1)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_model, train_set, validation_set):
+    """A whole run: its output folder and its progress."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, train(*small_model(), train_set, validation_set, folder, ARGUMENTS)
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_loss_falls_and_the_score_rises(finished):
+    _, progress = finished
+    first, *_, last = progress.log
+    assert last["loss"] < 0.7 * first["loss"]
+    assert progress.best_map > first["average_map"] + 0.1
+    assert progress.best_map == max(record["average_map"] for record in progress.log)
+
+
+def test_the_best_model_loads_and_has_the_score_that_was_logged(finished, validation_set):
+    folder, progress = finished
+    model, processor = EsgNetForEventLocalization.from_pretrained(folder), EsgNetProcessor.from_pretrained(folder)
+    assert evaluate_dataset(model, processor, validation_set, Accelerator())["average_map"] == progress.best_map
+    assert progress.log[progress.best_epoch - 1]["average_map"] == progress.best_map
+
+
+def test_the_log_has_a_record_of_each_epoch_with_every_part_of_the_loss(finished):
+    folder, progress = finished
+    records = [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
+    assert records == progress.log
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4]
+    assert {"loss", "classification", "boundary", "semantic", "router", "average_map", "mAP@0.5"} <= records[0].keys()
+    for record in records:  # with the weights of the config's defaults
+        parts = record["classification"] + record["boundary"] + record["semantic"] + 0.01 * record["router"]
+        assert record["loss"] == pytest.approx(parts, rel=1e-4)
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine(finished):
+    _, progress = finished
+    # Two epochs of warm-up of four: half way up, at the top, half way down (cos 90 degrees = 0), at 0.
+    rates = [record["learning_rate"] for record in progress.log]
+    assert rates == pytest.approx([2.5e-3, 5e-3, 5e-3 * (1 + math.cos(math.pi / 2)) / 2, 0.0])
+
+
+def test_old_checkpoints_are_removed_and_nothing_unfinished_is_left(finished):
+    folder, _ = finished
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["epoch-0003", "epoch-0004"]
+    top = {path.name for path in folder.iterdir()}
+    assert top == {"checkpoints", "config.json", "model.safetensors", "processor_config.json", "training_log.jsonl"}
+
+
+def test_a_run_that_was_cut_and_resumed_ends_at_the_same_bits(
+    finished, tmp_path, small_model, train_set, validation_set
+):
+    folder, progress = finished
+    cut_set = UntilPowerCut(train_set, reads=2 * NUM_VIDEOS + 20)  # in the third epoch
+    with pytest.raises(PowerCut):
+        train(*small_model(), cut_set, validation_set, tmp_path, ARGUMENTS)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["epoch-0001", "epoch-0002"]
+    torch.manual_seed(123)  # another process would not have the state of chance of this one either
+
+    resumed = train(*small_model(), train_set, validation_set, tmp_path, ARGUMENTS, resume=True)
+
+    assert resumed == progress
+    assert files_of(tmp_path) == files_of(folder)
+    assert (tmp_path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    for name in ("epoch-0003", "epoch-0004"):
+        weights, expected = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (tmp_path, folder))
+        assert all(torch.equal(weights[key], expected[key]) for key in weights.keys() | expected.keys())
+
+
+def test_a_finished_run_is_not_run_again(finished, small_model, train_set, validation_set):
+    folder, progress = finished
+    weights = (folder / "model.safetensors").read_bytes()
+    unreadable = UntilPowerCut(train_set, reads=0)
+    assert train(*small_model(), unreadable, validation_set, folder, ARGUMENTS, resume=True) == progress
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_the_output_of_another_run_is_not_written_over(finished, small_model, train_set, validation_set):
+    folder, _ = finished
+    files = files_of(folder)
+    with pytest.raises(ValueError, match="holds the checkpoints of another run. Resume it, or give another"):
+        train(*small_model(), train_set, validation_set, folder, ARGUMENTS)
+    assert files_of(folder) == files
+
+
+def test_an_output_folder_that_is_a_file_is_refused_at_once(tmp_path, small_model, train_set, validation_set):
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=r"notes\.txt is a file"):
+        train(*small_model(), UntilPowerCut(train_set, reads=0), validation_set, path, ARGUMENTS)
+    assert path.read_text() == "mine"
+
+
+def test_features_that_are_not_finite_stop_a_run_by_the_name_of_their_video(
+    tmp_path, simulated, small_model, validation_set
+):
+    dataset = simulated(8)
+    dataset.examples[5]["audio_features"][7, 2] = np.nan
+    with pytest.raises(ValueError, match=r"audio features of video \d .* NaN or infinite .*\bvideo_5\b"):
+        train(*small_model(), dataset, validation_set, tmp_path / "output", replace(ARGUMENTS, max_steps=64))
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_a_data_set_that_does_not_fit_the_model_is_refused_before_anything_is_read(
+    tmp_path, simulated, small_model, name
+):
+    sets = {"training": simulated(2), "validation": simulated(2)}
+    sets[name].grid = FeatureGrid(25.0, 8, 24)
+    with pytest.raises(ValueError, match=f"The {name} set is on a feature grid of 25 frames/s, stride 8, window 24"):
+        train(*small_model(), sets["training"], sets["validation"], tmp_path / "output", ARGUMENTS)
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, simulated, small_model, validation_set):
+    arguments = replace(ARGUMENTS, learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(ValueError, match=r"The loss is (nan|inf) \(.*'classification'.*Lower `learning_rate`"):
+        train(*small_model(), simulated(24), validation_set, tmp_path / "output", arguments)
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_set_smaller_than_a_batch_is_learnt_from(tmp_path, simulated, small_model):
+    arguments = replace(ARGUMENTS, epochs=1, warmup_epochs=0)
+    progress = train(*small_model(), simulated(3), simulated(3), tmp_path, arguments)
+    assert progress.log[0]["loss"] > 0
+    assert progress.log[0]["learning_rate"] == 0.0  # the cosine of one step
+
+
+def test_batches_that_are_put_together_count_as_one_step(tmp_path, simulated, small_model):
+    # 20 videos are 5 batches of 4, and so 3 steps, the last of one batch; only 3 of them bring the cosine to 0.
+    arguments = replace(ARGUMENTS, epochs=1, warmup_epochs=0, batch_size=4, gradient_accumulation_steps=2)
+    progress = train(*small_model(), simulated(20), simulated(3), tmp_path, arguments)
+    assert progress.log[0]["learning_rate"] == pytest.approx(0.0, abs=1e-12)
+    average = torch.load(tmp_path / "checkpoints" / "epoch-0001" / "custom_checkpoint_1.pkl", weights_only=True)
+    assert average["n_averaged"].item() == 3
+
+
+def test_the_averaged_weights_are_what_is_kept(tmp_path, simulated, small_model):
+    train(*small_model(), simulated(20), simulated(3), tmp_path, replace(ARGUMENTS, epochs=1, warmup_epochs=0))
+    checkpoint = tmp_path / "checkpoints" / "epoch-0001"
+    kept, trained = load_file(tmp_path / "model.safetensors"), load_file(checkpoint / "model.safetensors")
+    average = torch.load(checkpoint / "custom_checkpoint_1.pkl", weights_only=True)
+    assert all(torch.equal(kept[name], average[f"module.{name}"]) for name in kept)
+    assert not torch.equal(kept["level_scale"], trained["level_scale"])
+
+
+def test_every_epoch_crops_anew(tmp_path, simulated, small_model):
+    # Nothing else can change: hardly a step is made, nothing is dropped, and one batch holds all videos.
+    arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0, learning_rate=1e-12, max_steps=12)
+    progress = train(*small_model(drop_path_rate=0.0), simulated(8), simulated(3), tmp_path, arguments)
+    first, second = (record["semantic"] for record in progress.log)
+    assert abs(first - second) > 1e-3
+
+
+def test_workers_that_read_change_nothing(tmp_path, simulated, small_model):
+    arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0)
+    logs = [
+        train(*small_model(), simulated(16), simulated(3), tmp_path / f"{n}", replace(arguments, num_workers=n)).log
+        for n in (0, 2)
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_weight_decay_is_for_the_weights_of_linear_and_convolution_layers(small_model):
+    model, _ = small_model()
+    decayed, others = _parameter_groups(model, weight_decay=0.05)
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
+    other_names = {names[id(parameter)] for parameter in others["params"]}
+    assert decayed_names | other_names == set(names.values())
+    assert not decayed_names & other_names
+    assert {"classification_head.output.weight", "boundary_head.layers.0.conv.conv.weight"} <= decayed_names
+    assert {"classification_head.output.bias", "boundary_head.layers.0.norm.weight", "level_scale"} <= other_names
+    assert all(name.endswith(".weight") and "norm" not in name for name in decayed_names)
+
+
+def test_a_crop_depends_on_the_seed_the_epoch_and_the_index_alone(train_set):
+    def crops(seed, epoch, order=range(8)):
+        dataset = TrainingCrops(train_set, train_set.grid, max_steps=20, seed=seed)
+        dataset.epoch = epoch
+        crops = {index: dataset[index]["visual_features"] for index in order}
+        return [crops[index] for index in range(8)]
+
+    def same(some, others):
+        return all(np.array_equal(crop, other) for crop, other in zip(some, others, strict=True))
+
+    assert all(len(crop) == 20 for crop in crops(0, 0))
+    assert same(crops(0, 0), crops(0, 0, order=reversed(range(8))))
+    assert not same(crops(0, 0), crops(0, 1))
+    assert not same(crops(0, 0), crops(1, 0))
+
+
+def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(tmp_path, simulated):
+    videos = simulated(13)
+    write_corpus(
+        tmp_path / "corpus",
+        {"train": videos},
+        labels=videos.labels,
+        grid=videos.grid,
+        encoder=videos.encoder,
+        visual_size=videos.visual_size,
+        audio_size=videos.audio_size,
+    )
+    script = tmp_path / "run.py"
+    script.write_text(RUN_ON_A_CORPUS)
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}  # --multi_gpu then means: several processes, gloo
+    logs = []
+    for name, start, batch_size in (("one", [], "4"), ("two", launcher, "2")):
+        command = [sys.executable, *start, str(script), str(tmp_path / "corpus"), str(tmp_path / name), batch_size]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        assert ended.returncode == 0, ended.stderr
+        logs.append([json.loads(line) for line in (tmp_path / name / LOG_FILE).read_text().splitlines()])
+    every_video_once = " ".join(f"video_{index}" for index in range(13))
+    for file in ("one/localized-0", "two/localized-0", "two/localized-1"):
+        assert (tmp_path / file).read_text() == every_video_once
+    for alone, together in zip(*logs, strict=True):
+        # 3 steps of 4 videos. The last of 13 is left out, in another place of the order each epoch.
+        for part in ("loss", "classification", "boundary", "semantic", "learning_rate"):
+            assert together[part] == pytest.approx(alone[part], rel=1e-4)
+        assert together["average_map"] == pytest.approx(alone["average_map"], abs=1e-3)
