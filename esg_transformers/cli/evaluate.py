@@ -4,13 +4,10 @@ import argparse
 
 from accelerate import Accelerator
 
-from esg_transformers.cli.sources import add_source_arguments, open_source
+from esg_transformers.cli.sources import add_source_arguments, open_model_and_split
 from esg_transformers.cli.tables import check_folder_of, class_table, metric_table, write_predictions
 from esg_transformers.evaluation import mean_average_precision
-from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
-from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.training.inference import localize_dataset
-from esg_transformers.training.model import check_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     check_folder_of(arguments.output)
-    model = EsgNetForEventLocalization.from_pretrained(arguments.model)
-    processor = EsgNetProcessor.from_pretrained(arguments.model)
-    dataset = open_source(arguments, arguments.split, model.config.label2id)
-    check_dataset(f"The {arguments.split} split", dataset, model, processor)
+    model, processor, dataset = open_model_and_split(arguments)
     accelerator = Accelerator()
     model = model.to(accelerator.device)
     video_ids, found, true = localize_dataset(model, processor, dataset, accelerator, arguments.batch_size)

@@ -7,14 +7,11 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 from transformers import pipeline
 
-from esg_transformers.cli.sources import add_source_arguments, is_given, open_source
+from esg_transformers.cli.sources import add_source_arguments, is_given, open_model_and_split
 from esg_transformers.cli.tables import check_folder_of, event_table, write_predictions
 from esg_transformers.media.video import probe
-from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
-from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.pipeline import TASK
 from esg_transformers.training.inference import localize_dataset
-from esg_transformers.training.model import check_dataset
 from esg_transformers.visualization import save_timeline_html, save_timeline_png
 
 
@@ -66,10 +63,7 @@ def _localize_videos(arguments: argparse.Namespace) -> tuple[list[str], list[lis
 
 
 def _localize_split(arguments: argparse.Namespace) -> tuple[list[str], list[list[dict]]]:
-    model = EsgNetForEventLocalization.from_pretrained(arguments.model)
-    processor = EsgNetProcessor.from_pretrained(arguments.model)
-    dataset = open_source(arguments, arguments.split, model.config.label2id)
-    check_dataset(f"The {arguments.split} split", dataset, model, processor)
+    model, processor, dataset = open_model_and_split(arguments)
     accelerator = Accelerator()
     model = model.to(accelerator.device)
     video_ids, found, _ = localize_dataset(model, processor, dataset, accelerator, threshold=arguments.threshold)

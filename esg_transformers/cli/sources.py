@@ -1,10 +1,18 @@
-"""Where features and events come from: a corpus folder, or annotations with a folder of feature files."""
+"""Where features and events come from: a corpus folder, or annotations with feature files. And a model for them."""
 
 import argparse
+
+from transformers import AutoModel, AutoProcessor
 
 from esg_transformers.data.annotations import read_unav_annotations
 from esg_transformers.data.corpus import EventCorpus
 from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
+from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
+from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
+from esg_transformers.training.model import check_dataset
+
+LocalizationModel = EsgNetForEventLocalization | UnavForEventLocalization
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,3 +49,20 @@ def open_source(
         annotations = read_unav_annotations(arguments.annotations, label2id)
         return FeatureFolder(annotations, arguments.features, FEATURE_SETS[arguments.feature_set], split)
     raise ValueError("Give either --corpus, or all of --annotations, --features and --feature-set.")
+
+
+def open_model_and_split(
+    arguments: argparse.Namespace,
+) -> tuple[LocalizationModel, EsgNetProcessor, EventCorpus | FeatureFolder]:
+    """The model and processor of `--model`, and the examples of `--split` with the model's classes.
+
+    Raises:
+        ValueError: if it is not a model of this package, or the examples do not fit it.
+    """
+    model = AutoModel.from_pretrained(arguments.model)
+    if not isinstance(model, LocalizationModel):
+        raise ValueError(f"{arguments.model} holds a {type(model).__name__}, which does not localize events.")
+    processor = AutoProcessor.from_pretrained(arguments.model)
+    dataset = open_source(arguments, arguments.split, model.config.label2id)
+    check_dataset(f"The {arguments.split} split", dataset, model, processor)
+    return model, processor, dataset

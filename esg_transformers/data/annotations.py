@@ -79,6 +79,12 @@ class Annotations:
         """Class ids by name."""
         return {label: index for index, label in enumerate(self.labels)}
 
+    def targets_of(self, video: AnnotatedVideo) -> tuple[np.ndarray, np.ndarray]:
+        """Segments, float32 `(N, 2)` in seconds, and class ids, int64 `(N,)`, of a video's events."""
+        label2id = self.label2id
+        segments = np.array([(event.start, event.end) for event in video.events], dtype=np.float32).reshape(-1, 2)
+        return segments, np.array([label2id[event.label] for event in video.events], dtype=np.int64)
+
     def split(self, name: str) -> "Annotations":
         """The videos of one split, in their order, with all labels.
 

@@ -79,8 +79,8 @@ class FeatureFolder(torch.utils.data.Dataset):
         self.visual_size = feature_set.visual_size
         self.audio_size = feature_set.audio_size
         self.encoder = {"name": feature_set.name, "version": "unav100"}
+        self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
-        self._label2id = annotations.label2id
         if not self.features_dir.is_dir():
             raise FileNotFoundError(f"No feature folder at {self.features_dir}.")
         present = {entry.name for entry in os.scandir(self.features_dir)}
@@ -106,13 +106,14 @@ class FeatureFolder(torch.utils.data.Dataset):
         visual = self._open_files(video, self.feature_set.visual_suffixes, self.visual_size)
         audio = self._open_files(video, self.feature_set.audio_suffixes, self.audio_size)
         num_steps = min(len(array) for array in visual + audio)
+        segments, labels = self._annotations.targets_of(video)
         return Example(
             video_id=video.video_id,
             duration=video.duration,
             visual_features=np.concatenate([array[:num_steps] for array in visual], axis=1),
             audio_features=np.concatenate([array[:num_steps] for array in audio], axis=1),
-            segments=np.array([(e.start, e.end) for e in video.events], dtype=np.float32).reshape(-1, 2),
-            labels=np.array([self._label2id[e.label] for e in video.events], dtype=np.int64),
+            segments=segments,
+            labels=labels,
         )
 
     def _open_files(self, video: AnnotatedVideo, suffixes: tuple[str, ...], size: int) -> list[np.ndarray]:

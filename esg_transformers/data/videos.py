@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from esg_transformers.data.annotations import Annotations, Example
@@ -38,8 +37,8 @@ class VideoFolder(torch.utils.data.Dataset):
         self.audio_size = encoder.audio_size
         self.encoder = {"name": encoder.name, "version": encoder.version}
         self._encode = encoder
+        self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
-        self._label2id = annotations.label2id
         folder = Path(videos_dir)
         if not folder.is_dir():
             raise FileNotFoundError(f"No video folder at {folder}.")
@@ -69,11 +68,12 @@ class VideoFolder(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> Example:
         video, features = self._videos[index], self._encode(self._paths[index])
+        segments, labels = self._annotations.targets_of(video)
         return Example(
             video_id=video.video_id,
             duration=video.duration,
             visual_features=features.visual,
             audio_features=features.audio,
-            segments=np.array([(e.start, e.end) for e in video.events], dtype=np.float32).reshape(-1, 2),
-            labels=np.array([self._label2id[e.label] for e in video.events], dtype=np.int64),
+            segments=segments,
+            labels=labels,
         )

@@ -7,17 +7,17 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from esg_transformers.data.collator import EventLocalizationCollator
 from esg_transformers.evaluation import mean_average_precision
-from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor, event_list
 
 Events = list[dict[str, Any]]
 
 
 def localize_dataset(
-    model: EsgNetForEventLocalization,
+    model: PreTrainedModel,
     processor: EsgNetProcessor,
     dataset: Dataset,
     accelerator: Accelerator,
@@ -67,7 +67,7 @@ def localize_dataset(
 
 
 def evaluate_dataset(
-    model: EsgNetForEventLocalization,
+    model: PreTrainedModel,
     processor: EsgNetProcessor,
     dataset: Dataset,
     accelerator: Accelerator,

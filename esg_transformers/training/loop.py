@@ -15,13 +15,12 @@ from accelerate.utils import DataLoaderConfiguration, set_seed
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 from transformers.utils import logging
 
 from esg_transformers.data.annotations import Example
 from esg_transformers.data.collator import EventLocalizationCollator
 from esg_transformers.data.cropping import random_crop
-from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.training.arguments import LocalizationTrainingArguments
@@ -86,7 +85,7 @@ class TrainingCrops(Dataset):
 
 
 def train(
-    model: EsgNetForEventLocalization,
+    model: PreTrainedModel,
     processor: EsgNetProcessor,
     train_set: Dataset,
     validation_set: Dataset,
@@ -112,9 +111,8 @@ def train(
         The progress at the end.
 
     Raises:
-        ValueError: if a data set does not fit the processor or the model's labels, if `output_dir` holds another run
-        and
-            `resume` is not set, or if the loss is no longer finite.
+        ValueError: if a data set does not fit the processor or the model's labels, if `output_dir` is a file or holds
+            another run and `resume` is not set, or if the loss is no longer finite.
     """
     arguments = arguments or LocalizationTrainingArguments()
     output_dir = Path(output_dir)
@@ -146,7 +144,7 @@ def train(
     )
     optimizer = torch.optim.AdamW(_parameter_groups(model, arguments.weight_decay), lr=arguments.learning_rate)
     average = exponential_moving_average(model.to(accelerator.device), arguments.ema_decay)
-    averaged_model = cast(EsgNetForEventLocalization, average.module)
+    averaged_model = cast(PreTrainedModel, average.module)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     steps_per_epoch = -(-len(loader) // arguments.gradient_accumulation_steps)
     scheduler = get_cosine_schedule_with_warmup(
@@ -248,7 +246,7 @@ def _save_checkpoint(accelerator: Accelerator, output_dir: Path, epoch: int, kee
     accelerator.wait_for_everyone()
 
 
-def _save_model(model: EsgNetForEventLocalization, processor: EsgNetProcessor, output_dir: Path) -> None:
+def _save_model(model: PreTrainedModel, processor: EsgNetProcessor, output_dir: Path) -> None:
     """Save a model and its processor; a file of an earlier epoch is replaced in one step, when the new one is whole."""
     output_dir.mkdir(parents=True, exist_ok=True)
     partial = output_dir / f".{uuid.uuid4().hex[:8]}"

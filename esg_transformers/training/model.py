@@ -3,6 +3,7 @@
 from typing import Any
 
 from accelerate.utils import set_seed
+from transformers import PreTrainedModel
 
 from esg_transformers.models.esg_net.configuration_esg_net import EsgNetConfig
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
@@ -38,7 +39,7 @@ def new_model(
     return EsgNetForEventLocalization(config), processor
 
 
-def check_dataset(name: str, dataset: Any, model: EsgNetForEventLocalization, processor: EsgNetProcessor) -> None:
+def check_dataset(name: str, dataset: Any, model: PreTrainedModel, processor: EsgNetProcessor) -> None:
     """Refuse a data set on another clock, of other channels, of another encoder, or with other classes than the model.
 
     Args:

@@ -100,7 +100,7 @@ class EsgNetProcessorTest(processing_common.ProcessorTesterMixin, unittest.TestC
 
     @staticmethod
     def prepare_processor_dict():
-        return {"frame_rate": 16.0, "stride": 4, "window": 16, "visual_size": 12, "audio_size": 7}
+        return {"frame_rate": 16.0, "feature_stride": 4, "feature_window": 16, "visual_size": 12, "audio_size": 7}
 
     def test_model_input_names(self):
         # The mixin's test calls the processor with text, images, videos and audio only.
@@ -110,10 +110,6 @@ class EsgNetProcessorTest(processing_common.ProcessorTesterMixin, unittest.TestC
 
     @unittest.skip("EsgNetProcessor takes features and no keyword arguments for modalities")
     def test_flat_kwarg_applied_when_modality_dict_lacks_it(self):
-        pass
-
-    @unittest.skip("EsgNetProcessor takes features and no keyword arguments for modalities")
-    def test_init_arguments_not_in_processor_kwargs(self):
         pass
 
 

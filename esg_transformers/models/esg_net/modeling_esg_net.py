@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -655,6 +656,23 @@ class EsgNetTower(nn.Module):
 # models
 
 
+def check_feature_shapes(config: PreTrainedConfig, visual_features: Tensor, audio_features: Tensor) -> None:
+    """Refuse features that are not `(B, T, visual_size)` and `(B, T, audio_size)` of the config, T >= 1."""
+    for name, features in (("visual", visual_features), ("audio", audio_features)):
+        size = getattr(config, f"{name}_size")
+        if features.dim() != 3 or features.shape[-1] != size or features.shape[1] == 0:
+            raise ValueError(
+                f"`{name}_features` has shape {tuple(features.shape)}; this model takes (videos, steps, {size}) with "
+                "at least one step. Use the features it was trained on, or a model made for these: "
+                f"`{type(config).__name__}({name}_size={features.shape[-1]})`."
+            )
+    if visual_features.shape[:2] != audio_features.shape[:2]:
+        raise ValueError(
+            f"`visual_features` has {tuple(visual_features.shape[:2])} videos and steps and `audio_features` "
+            f"{tuple(audio_features.shape[:2])}. Encode both on one feature grid, or batch them with `EsgNetProcessor`."
+        )
+
+
 class EsgNetPreTrainedModel(PreTrainedModel):
     """Weights, loading and saving of the ESG-Net models."""
 
@@ -754,7 +772,7 @@ class EsgNetModel(EsgNetPreTrainedModel):
         Raises:
             ValueError: if the features' shapes do not fit the config or each other.
         """
-        self._check_features(visual_features, audio_features)
+        check_feature_shapes(self.config, visual_features, audio_features)
         batch_size, num_steps = visual_features.shape[:2]
         if attention_mask is None:
             attention_mask = visual_features.new_ones(batch_size, num_steps)
@@ -780,24 +798,6 @@ class EsgNetModel(EsgNetPreTrainedModel):
             semantic_logits=semantic_logits,
             router_weights=router_weights,
         )
-
-    def _check_features(self, visual_features: Tensor, audio_features: Tensor):
-        for name, features in (("visual", visual_features), ("audio", audio_features)):
-            size = getattr(self.config, f"{name}_size")
-            if features.dim() != 3 or features.shape[-1] != size:
-                raise ValueError(
-                    f"`{name}_features` has shape {tuple(features.shape)}; this model takes (videos, steps, {size}). "
-                    "Use the features it was trained on, or a model made for these (`EsgNetConfig"
-                    f"({name}_size={features.shape[-1]})`)."
-                )
-        if visual_features.shape[:2] != audio_features.shape[:2]:
-            raise ValueError(
-                f"`visual_features` has {tuple(visual_features.shape[:2])} videos and steps and `audio_features` "
-                f"{tuple(audio_features.shape[:2])}. Encode both on one feature grid, or batch them "
-                "with `EsgNetProcessor`."
-            )
-        if visual_features.shape[1] == 0:
-            raise ValueError("The features have no steps; a video needs at least one.")
 
 
 class EsgNetForEventLocalization(EsgNetPreTrainedModel):

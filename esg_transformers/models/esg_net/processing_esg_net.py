@@ -22,10 +22,10 @@ class EsgNetProcessor(ProcessorMixin):
     Args:
         frame_rate (`float`, *optional*, defaults to 25.0):
             Frames per second of the video the features were taken from. With the next two, the feature grid: feature
-            `g` is centred at `(g * stride + window / 2) / frame_rate` seconds.
-        stride (`int`, *optional*, defaults to 8):
+            `g` is centred at `(g * feature_stride + feature_window / 2) / frame_rate` seconds.
+        feature_stride (`int`, *optional*, defaults to 8):
             Frames from one feature to the next.
-        window (`int`, *optional*, defaults to 24):
+        feature_window (`int`, *optional*, defaults to 24):
             Frames that one feature covers.
         visual_size (`int`, *optional*, defaults to 2048):
             Channels of a visual feature.
@@ -54,8 +54,8 @@ class EsgNetProcessor(ProcessorMixin):
     def __init__(
         self,
         frame_rate: float = 25.0,
-        stride: int = 8,
-        window: int = 24,
+        feature_stride: int = 8,
+        feature_window: int = 24,
         visual_size: int = 2048,
         audio_size: int = 128,
         encoder: dict[str, str] | None = None,
@@ -67,8 +67,8 @@ class EsgNetProcessor(ProcessorMixin):
         min_score: float = 0.001,
         max_events: int = 100,
     ):
-        grid = FeatureGrid(frame_rate, stride, window)
-        self.frame_rate, self.stride, self.window = grid.frame_rate, grid.stride, grid.window
+        grid = FeatureGrid(frame_rate, feature_stride, feature_window)
+        self.frame_rate, self.feature_stride, self.feature_window = grid.frame_rate, grid.stride, grid.window
         self.visual_size = visual_size
         self.audio_size = audio_size
         self.encoder = encoder
@@ -84,7 +84,7 @@ class EsgNetProcessor(ProcessorMixin):
     @property
     def feature_grid(self) -> FeatureGrid:
         """The clock of the features this processor takes."""
-        return FeatureGrid(self.frame_rate, self.stride, self.window)
+        return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -119,6 +119,7 @@ class EsgNetProcessor(ProcessorMixin):
         audio_features: Features | Sequence[Features | None] | None,
         segments: Features | Sequence[Features] | None = None,
         labels: Features | Sequence[Features] | None = None,
+        return_tensors: str = "pt",
     ) -> BatchFeature:
         """Pad the features of one or several videos to one length.
 
@@ -127,6 +128,7 @@ class EsgNetProcessor(ProcessorMixin):
             audio_features: `(T, audio_size)`, or a list of one for each video; `None` for a video without sound.
             segments: true events in seconds, `(N, 2)`, or a list of one for each video; N may be 0.
             labels: their class ids, `(N,)`, or a list of one for each video.
+            return_tensors: `"pt"`, as other processors take it; the model knows no other tensors.
 
         Returns:
             PyTorch tensors: `visual_features` (B, T, visual_size) and `audio_features` (B, T, audio_size), float32, 0
@@ -139,6 +141,8 @@ class EsgNetProcessor(ProcessorMixin):
             and
                 for labels that do not fit their segments.
         """
+        if return_tensors != "pt":
+            raise ValueError(f'`return_tensors` must be "pt", PyTorch tensors; got {return_tensors!r}.')
         if not isinstance(visual_features, Sequence) and not isinstance(audio_features, Sequence):
             visual_features, audio_features = [visual_features], [audio_features]
             segments = None if segments is None else [segments]  # type: ignore[list-item]

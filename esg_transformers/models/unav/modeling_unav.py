@@ -25,6 +25,7 @@ from esg_transformers.models.esg_net.modeling_esg_net import (
     EsgNetEventLocalizationOutput,
     attend,
     attention_mask_for,
+    check_feature_shapes,
 )
 from esg_transformers.models.esg_net.segments_esg_net import TemporalPoints
 
@@ -300,6 +301,7 @@ class UnavPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _can_compile_fullgraph = True
     _no_split_modules = ["UnavBlock"]
+    _keep_in_fp32_modules_strict = ["loss_normalizer"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -335,7 +337,7 @@ class UnavForEventLocalization(UnavPreTrainedModel):
         self.boundary_head = UnavHead(config, 2 * config.num_labels)
         self.level_scale = nn.ParameterList(torch.empty(()) for _ in range(config.pyramid_levels))
         # Running count of positive points; a buffer, so that training goes on where it stopped.
-        self.register_buffer("loss_normalizer", torch.empty(()))
+        self.register_buffer("loss_normalizer", torch.tensor(float(config.loss_normalizer_init)))
         self.post_init()
 
     @can_return_tuple
@@ -369,7 +371,7 @@ class UnavForEventLocalization(UnavPreTrainedModel):
         Raises:
             ValueError: if the features' shapes do not fit the config or each other, or only one of the labels is given.
         """
-        self._check_features(visual_features, audio_features)
+        check_feature_shapes(self.config, visual_features, audio_features)
         if (segment_labels is None) != (class_labels is None):
             raise ValueError("Give both `segment_labels` and `class_labels` for a loss, or neither.")
         batch_size, num_steps = visual_features.shape[:2]
@@ -418,21 +420,6 @@ class UnavForEventLocalization(UnavPreTrainedModel):
         positions = sinusoid_positions(frame, len(steps), config.max_seq_len, config.hidden_size).to(visual.dtype)
         visual, audio = (F.pad(features, (0, 0, 0, padding)) for features in (visual, audio))
         return visual, audio, positions, UnavMask(F.pad(real, (0, padding)), steps < frame[:, None])
-
-    def _check_features(self, visual_features: Tensor, audio_features: Tensor):
-        for name, features in (("visual", visual_features), ("audio", audio_features)):
-            size = getattr(self.config, f"{name}_size")
-            if features.dim() != 3 or features.shape[-1] != size or features.shape[1] == 0:
-                raise ValueError(
-                    f"`{name}_features` has shape {tuple(features.shape)}; this model takes (videos, steps, {size}) "
-                    "with at least one step. Use the features it was trained on."
-                )
-        if visual_features.shape[:2] != audio_features.shape[:2]:
-            raise ValueError(
-                f"`visual_features` has {tuple(visual_features.shape[:2])} videos and steps and `audio_features` "
-                f"{tuple(audio_features.shape[:2])}. Encode both on one feature grid, or batch them "
-                "with `EsgNetProcessor`."
-            )
 
     def _loss(
         self,

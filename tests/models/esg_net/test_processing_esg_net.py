@@ -9,7 +9,7 @@ from esg_transformers.models.esg_net.segments_esg_net import TemporalPoints
 
 
 def processor_of(**fields):
-    defaults = {"frame_rate": 10.0, "stride": 2, "window": 4, "visual_size": 6, "audio_size": 3}
+    defaults = {"frame_rate": 10.0, "feature_stride": 2, "feature_window": 4, "visual_size": 6, "audio_size": 3}
     return EsgNetProcessor(**defaults | fields)
 
 
@@ -43,6 +43,12 @@ def test_an_absent_stream_is_masked_and_zero():
     assert batch["audio_mask"].tolist() == [[0] * 4, [1] * 4]
     assert batch["attention_mask"].tolist() == [[1] * 4, [1] * 4]
     assert batch["visual_features"][1].abs().sum() == 0
+
+
+def test_tensors_of_another_library_are_refused():
+    assert "visual_features" in processor_of()(*video(4), return_tensors="pt")
+    with pytest.raises(ValueError, match='"pt"'):
+        processor_of()(*video(4), return_tensors="np")
 
 
 def test_labels_are_grid_positions_padded_with_minus_100():
