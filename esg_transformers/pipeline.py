@@ -58,10 +58,16 @@ class AudioVisualEventLocalizationPipeline(Pipeline):
         # The base class pads a batch of tensors only for a feature extractor; the processor stands in for one.
         self.feature_extractor = self.processor
         self.encoder = encoder
+        config = self.model.config
+        self.processor.check_features_of(
+            "The model's config", config.feature_grid, config.visual_size, config.audio_size
+        )
 
     def _sanitize_parameters(self, threshold: float | None = None, top_k: int | None = None, **kwargs):
         if kwargs:
             raise TypeError(f"Unknown arguments: {', '.join(kwargs)}. The pipeline takes `threshold` and `top_k`.")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"`top_k` must be at least 1; got {top_k}.")
         given = {"threshold": threshold, "top_k": top_k}
         return {}, {}, {name: value for name, value in given.items() if value is not None}
 

@@ -1,4 +1,5 @@
 import wave
+from copy import deepcopy
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -225,3 +226,15 @@ def test_an_input_of_another_kind_is_refused(localizer):
 def test_an_unknown_argument_is_refused(localizer, videos):
     with pytest.raises(TypeError, match="Unknown arguments: treshold"):
         localizer(videos["both"], treshold=0.5)
+
+
+def test_a_config_and_a_processor_on_different_grids_are_refused(localizer):
+    model = deepcopy(localizer.model)
+    model.config.frame_rate = 5.0
+    with pytest.raises(ValueError, match="The model's config is on a feature grid of 5 frames/s"):
+        pipeline(TASK, model=model, processor=localizer.processor)
+
+
+def test_fewer_than_one_event_cannot_be_asked_for(localizer, videos):
+    with pytest.raises(ValueError, match="`top_k` must be at least 1; got -1"):
+        localizer(str(videos["both"]), top_k=-1)

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 from transformers import pipeline
 
-from esg_transformers.cli.sources import add_source_arguments, is_given, open_model_and_split
+from esg_transformers.cli.sources import add_source_arguments, is_given, open_model, open_model_and_split
 from esg_transformers.cli.tables import check_folder_of, event_table, write_predictions
 from esg_transformers.media.video import probe
 from esg_transformers.pipeline import TASK
@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _localize_videos(arguments: argparse.Namespace) -> tuple[list[str], list[list[dict]]]:
-    localizer = pipeline(TASK, model=arguments.model)
+    model, processor = open_model(arguments.model)
+    localizer = pipeline(TASK, model=model, processor=processor)
     with tqdm(arguments.videos, desc="Localizing", unit=" videos", disable=len(arguments.videos) == 1) as videos:
         found = [localizer(video, threshold=arguments.threshold) for video in videos]
     return list(arguments.videos), found

@@ -2,6 +2,7 @@
 
 import argparse
 
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
 from esg_transformers.data.annotations import read_unav_annotations
@@ -51,6 +52,21 @@ def open_source(
     raise ValueError("Give either --corpus, or all of --annotations, --features and --feature-set.")
 
 
+def open_model(path: str) -> tuple[LocalizationModel, EsgNetProcessor]:
+    """A trained model and its processor.
+
+    Raises:
+        ValueError: if what is there cannot be loaded, or is not a model of this package.
+    """
+    try:
+        model = AutoModel.from_pretrained(path)
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"The weights of {path} do not load: {error}. Copy or save the model again.") from error
+    if not isinstance(model, LocalizationModel):
+        raise ValueError(f"{path} holds a {type(model).__name__}, which does not localize events.")
+    return model, AutoProcessor.from_pretrained(path)
+
+
 def open_model_and_split(
     arguments: argparse.Namespace,
 ) -> tuple[LocalizationModel, EsgNetProcessor, EventCorpus | FeatureFolder]:
@@ -59,10 +75,7 @@ def open_model_and_split(
     Raises:
         ValueError: if it is not a model of this package, or the examples do not fit it.
     """
-    model = AutoModel.from_pretrained(arguments.model)
-    if not isinstance(model, LocalizationModel):
-        raise ValueError(f"{arguments.model} holds a {type(model).__name__}, which does not localize events.")
-    processor = AutoProcessor.from_pretrained(arguments.model)
+    model, processor = open_model(arguments.model)
     dataset = open_source(arguments, arguments.split, model.config.label2id)
     check_dataset(f"The {arguments.split} split", dataset, model, processor)
     return model, processor, dataset

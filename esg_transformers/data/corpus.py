@@ -395,7 +395,7 @@ def _check_replaceable(out_dir: Path, overwrite: bool) -> None:
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"{out_dir} exists and is not a corpus; give another folder.") from error
     if not overwrite:
-        raise ValueError(f"There is a corpus at {out_dir}; give `overwrite=True` to replace it.")
+        raise ValueError(f"There is a corpus at {out_dir}; give `overwrite=True` (`--overwrite`) to replace it.")
     ours = {"corpus.json", "README.md"} | {shard.file for shards in splits.values() for shard in shards}
     others = {path.relative_to(out_dir).as_posix() for path in out_dir.rglob("*") if not path.is_dir()} - ours
     if others:

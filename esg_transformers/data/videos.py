@@ -42,13 +42,14 @@ class VideoFolder(torch.utils.data.Dataset):
         folder = Path(videos_dir)
         if not folder.is_dir():
             raise FileNotFoundError(f"No video folder at {folder}.")
-        present = {entry.name for entry in os.scandir(folder)}
+        # By id and suffix in small letters, as cameras write both `.mp4` and `.MP4`.
+        present = {(path.stem, path.suffix.lower()): path for path in sorted(folder.iterdir())}
         self._paths: list[Path] = []
         missing = []
         for video_id in self.video_ids:
-            names = [video_id + suffix for suffix in VIDEO_SUFFIXES if video_id + suffix in present]
-            if names:
-                self._paths.append(folder / names[0])
+            paths = [present[video_id, suffix] for suffix in VIDEO_SUFFIXES if (video_id, suffix) in present]
+            if paths:
+                self._paths.append(paths[0])
             else:
                 missing.append(video_id)
         if missing:

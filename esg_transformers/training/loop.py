@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, set_seed
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
@@ -32,6 +35,8 @@ logger = logging.get_logger(__name__)
 
 LOG_FILE = "training_log.jsonl"
 CHECKPOINTS = "checkpoints"
+AVERAGE_FILE = "average.safetensors"
+PROGRESS_FILE = "progress.json"
 
 
 @dataclass
@@ -49,15 +54,6 @@ class TrainingProgress:
     best_epoch: int = 0
     best_map: float = -1.0
     log: list[dict[str, Any]] = field(default_factory=list)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For Accelerate's checkpoints."""
-        return {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_map": self.best_map, "log": self.log}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """For Accelerate's checkpoints."""
-        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
-        self.best_map, self.log = state["best_map"], state["log"]
 
 
 class TrainingCrops(Dataset):
@@ -150,11 +146,19 @@ def train(
     scheduler = get_cosine_schedule_with_warmup(
         optimizer, arguments.warmup_epochs * steps_per_epoch, arguments.epochs * steps_per_epoch
     )
+    scheduler = accelerator.prepare(scheduler)
     progress = TrainingProgress()
-    accelerator.register_for_checkpointing(scheduler, average, progress)
     last = _last_checkpoint(output_dir)
     if resume and last is not None:
-        accelerator.load_state(str(last))
+        try:
+            accelerator.load_state(str(last))
+            average.load_state_dict(load_file(last / AVERAGE_FILE))
+            progress = TrainingProgress(**json.loads((last / PROGRESS_FILE).read_text(encoding="utf-8")))
+        except (RuntimeError, OSError, ValueError, TypeError, SafetensorError) as error:
+            raise ValueError(
+                f"{last} is a checkpoint of another model, or damaged: {str(error).splitlines()[0]} Resume with the "
+                "settings the run was started with, or give another output folder."
+            ) from error
         logger.info(f"Resumed from {last}.")
 
     with tqdm(
@@ -180,7 +184,7 @@ def train(
                 progress.best_map, progress.best_epoch = metrics["average_map"], progress.epoch
                 if accelerator.is_main_process:
                     _save_model(averaged_model, processor, output_dir)
-            _save_checkpoint(accelerator, output_dir, progress.epoch, arguments.keep_checkpoints)
+            _save_checkpoint(accelerator, output_dir, average, progress, arguments.keep_checkpoints)
             if accelerator.is_main_process:
                 _write_log(progress.log, output_dir)
             bar.set_postfix(loss=f"{record['loss']:.3f}", mAP=f"{100 * record['average_map']:.1f}")
@@ -229,10 +233,12 @@ def _last_checkpoint(output_dir: Path) -> Path | None:
     return max((output_dir / CHECKPOINTS).glob("epoch-*"), default=None)
 
 
-def _save_checkpoint(accelerator: Accelerator, output_dir: Path, epoch: int, keep: int) -> None:
+def _save_checkpoint(
+    accelerator: Accelerator, output_dir: Path, average: AveragedModel, progress: TrainingProgress, keep: int
+) -> None:
     """Write a checkpoint beside its place, rename it when it is whole, and remove the oldest."""
     folder = output_dir / CHECKPOINTS
-    partial = folder / f".epoch-{epoch:04d}"
+    partial = folder / f".epoch-{progress.epoch:04d}"
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,7 +246,10 @@ def _save_checkpoint(accelerator: Accelerator, output_dir: Path, epoch: int, kee
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        partial.rename(folder / f"epoch-{epoch:04d}")
+        # Not through Accelerate, which would pickle them and run what a pickle holds when it is read.
+        save_file(average.state_dict(), partial / AVERAGE_FILE)
+        (partial / PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+        partial.rename(folder / f"epoch-{progress.epoch:04d}")
         for old in sorted(folder.glob("epoch-*"))[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()

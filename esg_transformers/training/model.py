@@ -58,16 +58,7 @@ def check_dataset(name: str, dataset: Any, model: PreTrainedModel, processor: Es
             f"{processor.encoder}. Encode the videos again with that one, or train a model on these."
         )
     config = model.config
-    if (config.feature_grid, config.visual_size, config.audio_size) != (
-        processor.feature_grid,
-        processor.visual_size,
-        processor.audio_size,
-    ):
-        raise ValueError(
-            f"The model's config and the processor differ: {config.feature_grid}, {config.visual_size} + "
-            f"{config.audio_size} channels against {processor.feature_grid}, {processor.visual_size} + "
-            f"{processor.audio_size}. Make both from one data set."
-        )
+    processor.check_features_of("The model's config", config.feature_grid, config.visual_size, config.audio_size)
     labels = [config.id2label[index] for index in range(config.num_labels)]
     if list(dataset.labels) != labels:
         differing = sorted(set(dataset.labels) ^ set(labels)) or "their order"

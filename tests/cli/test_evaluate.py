@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -76,3 +77,10 @@ def test_a_corpus_on_another_grid_than_the_model_is_refused(refused, corpus, tmp
         part.save_pretrained(tmp_path)
     message = refused("evaluate", "--corpus", corpus, "--model", tmp_path)
     assert "is on a feature grid of 10 frames/s, stride 2, window 4; this model was trained on 25 frames/s" in message
+
+
+def test_weights_cut_short_are_refused_without_a_traceback(refused, trained, corpus, tmp_path):
+    shutil.copytree(trained, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "do not load" in refused("evaluate", "--model", tmp_path / "model", "--corpus", corpus)

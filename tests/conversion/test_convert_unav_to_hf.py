@@ -87,7 +87,7 @@ def test_sizes_grid_and_encoder_are_written_with_the_model(checkpoint, tmp_path)
     assert {name: config[name] for name in expected} == expected
     assert len(config["id2label"]) == 5
     processor = json.loads((tmp_path / "model" / "processor_config.json").read_text())
-    assert (processor["frame_rate"], processor["stride"], processor["window"]) == (25.0, 8, 24)
+    assert (processor["frame_rate"], processor["feature_stride"], processor["feature_window"]) == (25.0, 8, 24)
     assert processor["encoder"] == {"name": "i3d-vggish", "version": "unav100"}
 
 

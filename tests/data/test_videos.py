@@ -90,3 +90,9 @@ def test_a_file_that_is_no_video_is_named_when_it_is_read(tmp_path):
     dataset = VideoFolder(ANNOTATIONS, tmp_path, ENCODER, "test")
     with pytest.raises(ValueError, match=r"held\.out\.mp4"):
         dataset[0]
+
+
+def test_a_suffix_in_capitals_is_found(tmp_path):
+    (tmp_path / "CLIP.MP4").touch()
+    video = AnnotatedVideo("CLIP", 2.0, "train", ())
+    assert len(VideoFolder(Annotations({"CLIP": video}, ("alarm",)), tmp_path, SpectralEncoder(), "train")) == 1

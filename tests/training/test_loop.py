@@ -217,7 +217,7 @@ def test_batches_that_are_put_together_count_as_one_step(tmp_path, simulated, sm
     arguments = replace(ARGUMENTS, epochs=1, warmup_epochs=0, batch_size=4, gradient_accumulation_steps=2)
     progress = train(*small_model(), simulated(20), simulated(3), tmp_path, arguments)
     assert progress.log[0]["learning_rate"] == pytest.approx(0.0, abs=1e-12)
-    average = torch.load(tmp_path / "checkpoints" / "epoch-0001" / "custom_checkpoint_1.pkl", weights_only=True)
+    average = load_file(tmp_path / "checkpoints" / "epoch-0001" / "average.safetensors")
     assert average["n_averaged"].item() == 3
 
 
@@ -225,7 +225,7 @@ def test_the_averaged_weights_are_what_is_kept(tmp_path, simulated, small_model)
     train(*small_model(), simulated(20), simulated(3), tmp_path, replace(ARGUMENTS, epochs=1, warmup_epochs=0))
     checkpoint = tmp_path / "checkpoints" / "epoch-0001"
     kept, trained = load_file(tmp_path / "model.safetensors"), load_file(checkpoint / "model.safetensors")
-    average = torch.load(checkpoint / "custom_checkpoint_1.pkl", weights_only=True)
+    average = load_file(checkpoint / "average.safetensors")
     assert all(torch.equal(kept[name], average[f"module.{name}"]) for name in kept)
     assert not torch.equal(kept["level_scale"], trained["level_scale"])
 
@@ -306,3 +306,17 @@ def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(tmp_pat
         for part in ("loss", "classification", "boundary", "semantic", "learning_rate"):
             assert together[part] == pytest.approx(alone[part], rel=1e-4)
         assert together["average_map"] == pytest.approx(alone["average_map"], abs=1e-3)
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path, simulated, small_model):
+    train(*small_model(), simulated(6), simulated(3), tmp_path, replace(ARGUMENTS, epochs=2, warmup_epochs=1))
+    with pytest.raises(ValueError, match="epoch-0002 is a checkpoint of another model, or damaged"):
+        train(*small_model(hidden_size=8), simulated(6), simulated(3), tmp_path, ARGUMENTS, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, simulated, small_model):
+    train(*small_model(), simulated(6), simulated(3), tmp_path, replace(ARGUMENTS, epochs=2, warmup_epochs=1))
+    average = tmp_path / "checkpoints" / "epoch-0002" / "average.safetensors"
+    average.write_bytes(average.read_bytes()[:100])
+    with pytest.raises(ValueError, match="epoch-0002 is a checkpoint of another model, or damaged"):
+        train(*small_model(), simulated(6), simulated(3), tmp_path, ARGUMENTS, resume=True)

@@ -104,8 +104,8 @@ class EsgNetProcessor(ProcessorMixin):
         """
         if grid != self.feature_grid:
             raise ValueError(
-                f"{source} is on a feature grid of {grid}; this model was trained on {self.feature_grid}. Encode the "
-                "videos again on the model's grid, or use a model trained on this one."
+                f"{source} is on a feature grid of {grid}; this model was trained on {self.feature_grid}. Encode "
+                "the videos again on the model's grid, or use a model trained on this one."
             )
         if (visual_size, audio_size) != (self.visual_size, self.audio_size):
             raise ValueError(
