@@ -119,7 +119,7 @@ class EsgNetProcessor(ProcessorMixin):
         audio_features: Features | Sequence[Features | None] | None,
         segments: Features | Sequence[Features] | None = None,
         labels: Features | Sequence[Features] | None = None,
-        return_tensors: str = "pt",
+        **kwargs,
     ) -> BatchFeature:
         """Pad the features of one or several videos to one length.
 
@@ -128,7 +128,7 @@ class EsgNetProcessor(ProcessorMixin):
             audio_features: `(T, audio_size)`, or a list of one for each video; `None` for a video without sound.
             segments: true events in seconds, `(N, 2)`, or a list of one for each video; N may be 0.
             labels: their class ids, `(N,)`, or a list of one for each video.
-            return_tensors: `"pt"`, as other processors take it; the model knows no other tensors.
+            **kwargs: `return_tensors="pt"`, which other processors need; the model knows no other tensors.
 
         Returns:
             PyTorch tensors: `visual_features` (B, T, visual_size) and `audio_features` (B, T, audio_size), float32, 0
@@ -141,8 +141,8 @@ class EsgNetProcessor(ProcessorMixin):
             and
                 for labels that do not fit their segments.
         """
-        if return_tensors != "pt":
-            raise ValueError(f'`return_tensors` must be "pt", PyTorch tensors; got {return_tensors!r}.')
+        if kwargs not in ({}, {"return_tensors": "pt"}):
+            raise ValueError(f'Of keyword arguments the processor takes `return_tensors="pt"` only; got {kwargs}.')
         if not isinstance(visual_features, Sequence) and not isinstance(audio_features, Sequence):
             visual_features, audio_features = [visual_features], [audio_features]
             segments = None if segments is None else [segments]  # type: ignore[list-item]

@@ -47,7 +47,7 @@ def test_an_absent_stream_is_masked_and_zero():
 
 def test_tensors_of_another_library_are_refused():
     assert "visual_features" in processor_of()(*video(4), return_tensors="pt")
-    with pytest.raises(ValueError, match='"pt"'):
+    with pytest.raises(ValueError, match='`return_tensors="pt"` only'):
         processor_of()(*video(4), return_tensors="np")
 
 
