@@ -8,17 +8,17 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/esg-transformers demo --output demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q
 
 # transformers' own test mixins, from its source distribution, against our model, config and processor.
-common-tests: $(VENV)/.installed
+common-tests: $(VENV)/.installed-dev
 	$(BIN)/python tests/common/run_common_tests.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/network.py
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -27,6 +27,11 @@ check: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# What the tests need beyond that.
+$(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
