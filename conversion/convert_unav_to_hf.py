@@ -130,7 +130,7 @@ def convert(
         labels: class names by id; `LABEL_0`, `LABEL_1`, ... by default.
         averaged: the moving average of the weights, as UnAV's eval.py uses, or the raw ones.
         max_seq_len: rows of the position table; `dataset.max_seq_len` of UnAV's configuration file.
-        verify: load the written model anew and compare every tensor with the checkpoint.
+        verify: load the written model anew and compare every tensor, and the outputs on random features.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -170,7 +170,7 @@ def convert(
         processor.save_pretrained(partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         if verify:
-            check_written(partial, tensors)
+            check_written(partial, tensors, model)
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -305,15 +305,21 @@ def fit_to_model(
     return {name: tensors[name].reshape(target.shape).to(target.dtype) for name, target in targets.items()}
 
 
-def check_written(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Load a written model anew and compare it with the tensors it was made from.
+def check_written(folder: Path, tensors: dict[str, Tensor], model: UnavForEventLocalization) -> None:
+    """Load a written model anew; compare it with the tensors it was made from, and its outputs with the model's.
 
     Raises:
-        ValueError: naming the tensors that differ.
+        ValueError: naming the tensors or outputs that differ.
     """
-    model, loading = UnavForEventLocalization.from_pretrained(folder, output_loading_info=True)
-    loaded = model.state_dict()
+    written, loading = UnavForEventLocalization.from_pretrained(folder, output_loading_info=True)
+    loaded = written.state_dict()
     differing = [name for name, tensor in tensors.items() if not torch.equal(loaded[name], tensor)]
+    generator = torch.Generator().manual_seed(0)
+    sizes = (model.config.visual_size, model.config.audio_size)
+    features = [torch.randn(1, model.config.max_seq_len, size, generator=generator) for size in sizes]
+    with torch.inference_mode():
+        expected, found = model.eval()(*features), written.eval()(*features)
+    differing += [f"{name} (output)" for name in ("logits", "offsets") if not torch.equal(expected[name], found[name])]
     differing += [f"{name} ({kind})" for kind in ("missing_keys", "unexpected_keys") for name in loading[kind]]
     if differing:
         raise ValueError(f"The written model differs from the checkpoint in {', '.join(differing)}.")
@@ -330,7 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--feature-set", choices=list(FEATURE_SETS), default="i3d-vggish")
     parser.add_argument("--labels", type=Path, metavar="ANNOTATIONS", help="UnAV-100 annotation file, for class names")
     parser.add_argument("--max-seq-len", type=int, default=224, help="of UnAV's configuration file (default: 224)")
-    parser.add_argument("--verify", action="store_true", help="load the result and compare it with the checkpoint")
+    parser.add_argument("--verify", action="store_true", help="load the result; compare its tensors and outputs")
     options = parser.parse_args(arguments)
     try:
         model = convert(
@@ -346,7 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    verified = ", every tensor compared with the checkpoint" if options.verify else ""
+    verified = ", every tensor and the outputs compared" if options.verify else ""
     sys.stdout.write(f"Wrote {options.output}: {num_parameters:,} parameters{verified}.\n")
     return 0
 

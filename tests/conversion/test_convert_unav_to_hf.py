@@ -16,6 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from esg_transformers import UnavForEventLocalization
+
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("convert_unav_to_hf", ROOT / "conversion" / "convert_unav_to_hf.py")
 script = importlib.util.module_from_spec(spec)
@@ -50,7 +52,7 @@ def assert_nothing_written(folder):
 @pytest.mark.parametrize(("option", "name"), [("--ema", "state_dict_ema"), ("--raw", "state_dict")])
 def test_every_number_of_the_checkpoint_is_in_the_model_once(option, name, checkpoint, tmp_path, capsys):
     assert run(checkpoint, tmp_path, option, "--verify") == 0
-    assert "every tensor compared" in capsys.readouterr().out
+    assert "every tensor and the outputs compared" in capsys.readouterr().out
     written = load_file(tmp_path / "model" / "model.safetensors")
     assert len(written) == len(checkpoint[name]) + 1  # and the count of positive points, which UnAV does not save
     assert written.pop("loss_normalizer") == 250
@@ -211,18 +213,24 @@ def test_a_missing_file_and_an_existing_folder_are_refused(checkpoint, tmp_path,
 
 
 def test_a_failed_verification_leaves_nothing(checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(script, "check_written", lambda folder, tensors: _raise(ValueError("differs in x")))
+    monkeypatch.setattr(script, "check_written", lambda *given: _raise(ValueError("differs in x")))
     assert run(checkpoint, tmp_path, "--verify") == 1
     assert "differs in x" in capsys.readouterr().err
     assert_nothing_written(tmp_path)
 
 
-def test_verification_names_a_tensor_that_was_written_wrong(checkpoint, tmp_path):
+def test_verification_names_what_was_written_wrong(checkpoint, tmp_path):
     assert run(checkpoint, tmp_path) == 0
-    tensors = load_file(tmp_path / "model" / "model.safetensors")
-    tensors["level_scale.2"] = tensors["level_scale.2"] + 1
+    folder = tmp_path / "model"
+    tensors = load_file(folder / "model.safetensors")
+    model = UnavForEventLocalization.from_pretrained(folder)
+    changed = tensors | {"level_scale.2": tensors["level_scale.2"] + 1}
     with pytest.raises(ValueError, match=r"differs from the checkpoint in level_scale\.2\."):
-        script.check_written(tmp_path / "model", tensors)
+        script.check_written(folder, changed, model)
+    with torch.no_grad():
+        model.boundary_head.output.conv.bias += 1
+    with pytest.raises(ValueError, match=r"differs from the checkpoint in offsets \(output\)\."):
+        script.check_written(folder, tensors, model)
 
 
 def _raise(error):
