@@ -24,8 +24,7 @@ ARGUMENTS = LocalizationTrainingArguments(
 )
 NUM_VIDEOS = 64
 
-# What both processes of a run do. Chance that differs between processes is off, and so is the router's loss, which is
-# no mean over videos.
+# What both processes of a run do. Chance that differs between processes is off.
 RUN_ON_A_CORPUS = """
 import sys
 from pathlib import Path
@@ -39,7 +38,7 @@ from esg_transformers.training.model import new_model
 if __name__ == "__main__":
     corpus, output, batch_size = sys.argv[1:]
     videos = EventCorpus(corpus, "train")
-    model, processor = new_model(videos, "tiny", drop_path_rate=0.0, router_loss_weight=0.0)
+    model, processor = new_model(videos, "tiny", drop_path_rate=0.0, router_loss_weight=1.0)
     arguments = LocalizationTrainingArguments(
         epochs=2, warmup_epochs=0, learning_rate=1e-3, batch_size=int(batch_size), max_steps=32
     )

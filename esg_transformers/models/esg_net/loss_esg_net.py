@@ -112,6 +112,8 @@ def semantic_guidance_loss(
 def router_balance_loss(router_weights: tuple[Tensor, ...], point_mask: Tensor) -> Tensor:
     """Mean over layers of `E * sum(mean weight of each expert ** 2) - 1`: 0 when all are used alike, E - 1 when one is.
 
+    The mean weight is that of the videos of all processes.
+
     Args:
         router_weights: one `(B, P, E)` for each layer.
         point_mask: `(B, P)`, 1 = real.
@@ -119,7 +121,7 @@ def router_balance_loss(router_weights: tuple[Tensor, ...], point_mask: Tensor) 
     mask = point_mask[..., None].float()
     loss = mask.new_zeros(())
     for weights in router_weights:
-        share = (weights.float() * mask).sum(dim=(0, 1)) / mask.sum().clamp(min=1)
+        share = reduce_sum((weights.float() * mask).sum(dim=(0, 1))) / reduce_sum(mask.sum()).clamp(min=1)
         loss = loss + weights.shape[-1] * share.square().sum() - 1
     return loss / len(router_weights)
 
@@ -166,6 +168,19 @@ def reduce_mean(value: Tensor) -> Tensor:
     value = value.detach().clone()
     torch.distributed.all_reduce(value)
     return value / num_processes()
+
+
+def reduce_sum(value: Tensor) -> Tensor:
+    """Sum over all processes, through which each one's own share has its gradient.
+
+    The gradient is scaled by the number of processes, since gradients are averaged over them.
+    """
+    if num_processes() == 1:
+        return value
+    total = value.detach().clone()
+    torch.distributed.all_reduce(total)
+    scaled = value * num_processes()
+    return scaled + (total - scaled).detach()
 
 
 def num_processes() -> int:
