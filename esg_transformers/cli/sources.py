@@ -1,6 +1,8 @@
 """Where features and events come from: a corpus folder, or annotations with feature files. And a model for them."""
 
 import argparse
+import re
+from pathlib import Path
 
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
@@ -56,8 +58,12 @@ def open_model(path: str) -> tuple[LocalizationModel, EsgNetProcessor]:
     """A trained model and its processor.
 
     Raises:
+        FileNotFoundError: if it is neither a folder nor the name of a repository.
         ValueError: if what is there cannot be loaded, or is not a model of this package.
     """
+    # Only what can be the name of a repository goes to the Hub: a mistyped folder is not looked for there.
+    if not Path(path).is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path):
+        raise FileNotFoundError(f"No folder at {path}, and no name of a Hub repository either, which is OWNER/NAME.")
     try:
         model = AutoModel.from_pretrained(path)
     except (RuntimeError, SafetensorError) as error:

@@ -84,3 +84,8 @@ def test_weights_cut_short_are_refused_without_a_traceback(refused, trained, cor
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "do not load" in refused("evaluate", "--model", tmp_path / "model", "--corpus", corpus)
+
+
+@pytest.mark.parametrize("name", ["mistyped", "./mistyped", "some/where/mistyped"])
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(refused, corpus, name):
+    assert f"No folder at {name}" in refused("evaluate", "--model", name, "--corpus", corpus)
