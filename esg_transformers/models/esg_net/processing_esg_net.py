@@ -81,6 +81,18 @@ class EsgNetProcessor(ProcessorMixin):
         self.max_events = max_events
         super().__init__()
 
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
+        """As in `ProcessorMixin`, but a saved processor must say what features it takes: a default could be wrong."""
+        needed = ("frame_rate", "feature_stride", "feature_window", "visual_size", "audio_size")
+        missing = [name for name in needed if name not in processor_dict and name not in kwargs]
+        if missing:
+            raise ValueError(
+                f"The processor's configuration does not say {', '.join(missing)}, without which features cannot be "
+                "checked. Save the processor again with `save_pretrained`, or give them to `from_pretrained`."
+            )
+        return super().from_args_and_dict(args, processor_dict, **kwargs)
+
     @property
     def feature_grid(self) -> FeatureGrid:
         """The clock of the features this processor takes."""

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -177,6 +179,17 @@ def test_a_processor_that_is_saved_and_loaded_is_the_same(tmp_path):
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert type(loaded) is EsgNetProcessor
     assert loaded.to_dict() == processor.to_dict()
+
+
+def test_a_saved_processor_that_does_not_say_its_grid_is_refused_unless_it_is_given(tmp_path):
+    processor_of().save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    saved = json.loads(path.read_text())
+    del saved["feature_stride"]
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match="does not say feature_stride,"):
+        EsgNetProcessor.from_pretrained(tmp_path)
+    assert EsgNetProcessor.from_pretrained(tmp_path, feature_stride=2).feature_grid == FeatureGrid(10, 2, 4)
 
 
 def test_events_follow_the_features_when_these_are_shifted_in_time():
