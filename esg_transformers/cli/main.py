@@ -3,11 +3,25 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
-from esg_transformers.cli import demo, encode, evaluate, localize, train
+from esg_transformers.cli import (
+    annotations_convert,
+    calibrate,
+    corpus_build,
+    corpus_describe,
+    corpus_push,
+    corpus_simulate,
+    corpus_validate,
+    demo,
+    encode,
+    evaluate,
+    localize,
+    train,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -23,12 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Find every event that is both seen and heard in a video: train, evaluate and use ESG-Net.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, encode, train, evaluate, localize):
-        name = command.__name__.rpartition(".")[2]
-        summary = (command.__doc__ or "").strip()
-        subparser = commands.add_parser(name, help=summary.splitlines()[0], description=summary)
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+    for command in (demo, encode, train, calibrate, evaluate, localize):
+        _add_command(commands, command, command.__name__.rpartition(".")[2])
+    for group, summary, members in (
+        (
+            "corpus",
+            "Make, check and share a corpus.",
+            (corpus_build, corpus_validate, corpus_describe, corpus_simulate, corpus_push),
+        ),
+        ("annotations", "Convert annotations and found events between formats.", (annotations_convert,)),
+    ):
+        subparser = commands.add_parser(group, help=summary, description=summary)
+        subcommands = subparser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+        for command in members:
+            _add_command(subcommands, command, command.__name__.rpartition("_")[2])
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
@@ -40,6 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("esg-transformers: interrupted.", file=sys.stderr)
         return 130
     return 0
+
+
+def _add_command(commands, command: ModuleType, name: str) -> None:
+    """A parser for one command: a module with a docstring, `add_arguments(parser)` and `run(arguments)`."""
+    summary = (command.__doc__ or "").strip()
+    subparser = commands.add_parser(name, help=summary.splitlines()[0], description=summary)
+    command.add_arguments(subparser)
+    subparser.set_defaults(run=command.run)
 
 
 def _message(error: Exception) -> str:

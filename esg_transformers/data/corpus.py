@@ -178,7 +178,7 @@ class EventCorpus(torch.utils.data.Dataset):
             duration=row["duration"][0].as_py(),
             visual_features=_array(row["visual_features"], self.visual_size) if row["has_visual"][0].as_py() else None,
             audio_features=_array(row["audio_features"], self.audio_size) if row["has_audio"][0].as_py() else None,
-            segments=np.array([(e["start"], e["end"]) for e in events], dtype=np.float32).reshape(-1, 2),
+            segments=np.array([(e["start"], e["end"]) for e in events], dtype=np.float64).reshape(-1, 2),
             labels=np.array([e["label"] for e in events], dtype=np.int64),
         )
 
@@ -210,8 +210,8 @@ def _features(description: dict[str, Any]) -> datasets.Features:
             "audio_features": datasets.Array2D((None, description["audio_size"]), "float16"),
             "events": datasets.List(
                 {
-                    "start": datasets.Value("float32"),
-                    "end": datasets.Value("float32"),
+                    "start": datasets.Value("float64"),
+                    "end": datasets.Value("float64"),
                     "label": datasets.ClassLabel(names=description["labels"]),
                 }
             ),

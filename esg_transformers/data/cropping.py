@@ -70,6 +70,6 @@ def random_crop(
         duration=num_frames / grid.frame_rate,
         visual_features=None if visual is None else visual[crop],
         audio_features=None if audio is None else audio[crop],
-        segments=(clipped[kept] - shift).astype(np.float32),
+        segments=clipped[kept] - shift,
         labels=example["labels"][kept],
     )

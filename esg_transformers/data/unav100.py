@@ -68,7 +68,8 @@ class FeatureFolder(torch.utils.data.Dataset):
 
     Raises:
         FileNotFoundError: if the folder or a file is missing, naming the first ones and how many there are.
-        ValueError: if no video is in the split; on reading, if a file is not what `feature_set` says.
+        ValueError: if no video is in the split, or a duration is not known; on reading, if a file is not what
+            `feature_set` says.
     """
 
     def __init__(self, annotations: Annotations, features_dir: str | os.PathLike, feature_set: FeatureSet, split: str):
@@ -81,6 +82,7 @@ class FeatureFolder(torch.utils.data.Dataset):
         self.encoder = {"name": feature_set.name, "version": "unav100"}
         self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
+        self._durations = annotations.split(split).durations()
         if not self.features_dir.is_dir():
             raise FileNotFoundError(f"No feature folder at {self.features_dir}.")
         present = {entry.name for entry in os.scandir(self.features_dir)}
@@ -109,7 +111,7 @@ class FeatureFolder(torch.utils.data.Dataset):
         segments, labels = self._annotations.targets_of(video)
         return Example(
             video_id=video.video_id,
-            duration=video.duration,
+            duration=self._durations[video.video_id],
             visual_features=np.concatenate([array[:num_steps] for array in visual], axis=1),
             audio_features=np.concatenate([array[:num_steps] for array in audio], axis=1),
             segments=segments,
@@ -123,7 +125,7 @@ class FeatureFolder(torch.utils.data.Dataset):
             path = self.features_dir / f"{video.video_id}{suffix}.npy"
             try:
                 array = np.lib.format.open_memmap(path, mode="r")
-                check_features(array, size // len(suffixes), self.grid, video.duration)
+                check_features(array, size // len(suffixes), self.grid, self._durations[video.video_id])
             except (ValueError, EOFError) as error:
                 raise ValueError(f"{path} is not a {self.feature_set.name} feature file: {error}") from error
             arrays.append(array)

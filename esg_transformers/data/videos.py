@@ -25,7 +25,7 @@ class VideoFolder(torch.utils.data.Dataset):
 
     Raises:
         FileNotFoundError: if the folder or a file is missing, naming the first ones and how many there are.
-        ValueError: if no video is in the split; on reading, if a file cannot be decoded.
+        ValueError: if no video is in the split, or a duration is not known; on reading, if a file cannot be decoded.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class VideoFolder(torch.utils.data.Dataset):
         self._encode = encoder
         self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
+        self._durations = annotations.split(split).durations()
         folder = Path(videos_dir)
         if not folder.is_dir():
             raise FileNotFoundError(f"No video folder at {folder}.")
@@ -72,7 +73,7 @@ class VideoFolder(torch.utils.data.Dataset):
         segments, labels = self._annotations.targets_of(video)
         return Example(
             video_id=video.video_id,
-            duration=video.duration,
+            duration=self._durations[video.video_id],
             visual_features=features.visual,
             audio_features=features.audio,
             segments=segments,

@@ -73,7 +73,7 @@ def test_an_event_that_ends_before_it_starts_is_named(refused, options, clips, t
 
     annotations = rewritten(clips / "annotations.json", tmp_path / "wrong.json", turn_round)
     message = refused("encode", options | {"--annotations": annotations})
-    assert "Problems found: 1.\n- video 'workshop_train_0000': event {" in message
+    assert "Problems found: 1.\n- video 'workshop_train_0000': event 'machine running' from " in message
     assert "needs 0 <= start < end" in message
     assert not options["--output"].exists()
 

@@ -58,7 +58,7 @@ def test_features_of_another_kind_than_those_of_the_model_are_refused(refused, t
 
 def test_an_event_of_a_class_that_the_model_does_not_know_is_named(refused, trained, write_features):
     message = refused("evaluate", write_features("one-peace"), "--model", trained)
-    assert "Problems found: 1.\n- label 'speech' is not among the 4 known; " in message
+    assert "event 'speech' from 1.0 to 4.5 s has a label that is not among the 4 known; the nearest known" in message
 
 
 def test_a_corpus_with_other_classes_than_the_model_is_refused(refused, corpus, tmp_path):

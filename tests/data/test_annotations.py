@@ -5,9 +5,11 @@ import pytest
 
 from esg_transformers.data.annotations import (
     AnnotatedVideo,
+    AnnotationReading,
     Annotations,
     Event,
     read_unav_annotations,
+    scan_unav_annotations,
     write_unav_annotations,
 )
 
@@ -75,10 +77,76 @@ def test_an_event_may_end_a_hundredth_of_a_second_late_and_is_clamped(path):
         read_unav_annotations(write(path, event(9.0, 10.02)))
 
 
-@pytest.mark.parametrize("duration", [0, -1.0, float("nan"), float("inf"), None, "10", True])
+@pytest.mark.parametrize("duration", [0, -1.0, float("nan"), float("inf"), "10", True])
 def test_a_duration_that_is_not_a_positive_number_is_refused(path, duration):
     with pytest.raises(ValueError, match='"duration" is'):
         read_unav_annotations(write(path, event(), duration=duration))
+
+
+def test_a_duration_may_be_unknown_until_it_is_needed_or_given(path):
+    write(path, event(), duration=None)
+    annotations = read_unav_annotations(path)
+    assert annotations.videos["a"].duration is None
+    with pytest.raises(ValueError, match="The duration of 1 of 1 videos is not known"):
+        annotations.durations()
+    with pytest.raises(ValueError, match="The duration of 1 of 1 videos is not known"):
+        write_unav_annotations(annotations, path)
+    assert read_unav_annotations(path, durations={"a": 7.5}).durations() == {"a": 7.5}
+    with pytest.raises(
+        ValueError, match="event 'dog barking' from 1.0 to 2.0 s is not within the video, which has 1.5"
+    ):
+        read_unav_annotations(path, durations={"a": 1.5})
+
+
+def test_activitynet_s_own_files_have_no_label_ids_and_give_labels_in_alphabetical_order(path):
+    write(path, event(label="speech", label_id=None), event(label="dog barking", label_id=None))
+    assert read_unav_annotations(path).labels == ("dog barking", "speech")
+
+
+def test_an_event_given_twice_is_kept_and_noted(path):
+    write(path, event(1.0, 2.0), event(1.0005, 2.0005), event(1.0, 2.002), event(1.0, 2.0, "speech", 1))
+    reading = AnnotationReading(path, "annotation file")
+    annotations = scan_unav_annotations(reading)
+    assert [(x.severity, x.kind) for x in reading.problems] == [("warning", "duplicate event")]
+    assert len(annotations.videos["a"].events) == 4
+
+
+def test_what_is_sound_is_read_beside_what_is_not(path):
+    write(path, event(1.0, 2.0), event(3.0, 3.0), event(8.0, 11.0), event(label=7), event(label_id="0"))
+    reading = AnnotationReading(path, "annotation file")
+    annotations = scan_unav_annotations(reading)
+    assert [x.kind for x in reading.problems if x.severity == "error"] == [
+        "bad label id",
+        "event without length",
+        "event outside the video",
+        "bad label",
+    ]
+    assert annotations.videos["a"].events[0] == Event(1.0, 2.0, "dog barking")
+
+
+def test_ten_thousand_unknown_labels_are_named_in_no_time_and_a_million_events_of_one_video_refused(path):
+    write(path, *(event(label=f"class {index}", label_id=index) for index in range(10_000)))
+    with pytest.raises(ValueError, match=r"Problems found: 10000\."):
+        read_unav_annotations(path, {"dog barking": 0})
+    one = json.dumps(event())
+    entry = f'{{"duration": 10, "subset": "train", "annotations": [{", ".join([one] * 1_000_000)}]}}'
+    path.write_text(f'{{"database": {{"a": {entry}}}}}')
+    with pytest.raises(ValueError, match="it has 1,000,000 events; 100,000 are the most"):
+        read_unav_annotations(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe{}", "not UTF-8 text: byte 0 is 0xff"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"database": ' + b"9" * 5000 + b"}", "not a JSON file"),
+    ],
+)
+def test_text_that_is_no_annotation_file_gives_one_clear_error(path, content, message):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_unav_annotations(path)
 
 
 @pytest.mark.parametrize("segment", [[2.0, 2.0], [3.0, 2.0], [-0.5, 2.0]])
@@ -108,7 +176,7 @@ def test_a_fixed_label_map_decides_over_the_ids_of_the_file(path):
 def test_a_label_outside_the_fixed_map_is_refused_with_the_nearest_known(path):
     write(path, event(label="dog bark"))
     with pytest.raises(
-        ValueError, match="'dog bark' is not among the 2 known; the nearest known labels are 'dog barking'"
+        ValueError, match="a label that is not among the 2 known; the nearest known labels are 'dog barking'"
     ):
         read_unav_annotations(path, {"dog barking": 0, "machine": 1})
     with pytest.raises(ValueError, match=r"`label2id` must map C labels to 0 ... C - 1"):
@@ -126,7 +194,7 @@ def test_all_problems_are_counted_and_the_first_ten_listed(path):
 def test_a_video_given_twice_is_refused(path):
     entry = '{"duration": 1, "subset": "train", "annotations": []}'
     path.write_text(f'{{"database": {{"a": {entry}, "a": {entry}}}}}')
-    with pytest.raises(ValueError, match="'a' is given 2 times"):
+    with pytest.raises(ValueError, match="'a' is given more than once"):
         read_unav_annotations(path)
 
 
@@ -140,7 +208,7 @@ def test_what_is_not_an_annotation_file_is_named_so(path):
     with pytest.raises(ValueError, match='no "database"'):
         read_unav_annotations(path)
     path.write_text('{"database": {"a": [], "b": {"duration": 1, "subset": "x", "annotations": [3]}}}')
-    with pytest.raises(ValueError, match="Problems found: 4"):  # three of a, one of b
+    with pytest.raises(ValueError, match="Problems found: 3"):  # no annotations, no subset, no event
         read_unav_annotations(path)
 
 

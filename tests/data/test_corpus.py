@@ -32,13 +32,13 @@ def make_example(video_id="a", seed=0, **changes):
         "duration": 10.0,
         "visual_features": random.normal(size=(19, 6)).astype(np.float16),
         "audio_features": random.normal(size=(19, 4)).astype(np.float16),
-        "segments": np.array([[0.1, 2.3], [5.0, 10.0]], np.float32),
+        "segments": np.array([[0.1, 2.3], [5.0, 10.0]], np.float64),
         "labels": np.array([1, 0]),
     } | changes
 
 
 def no_events():
-    return {"segments": np.zeros((0, 2), np.float32), "labels": np.zeros(0, np.int64)}
+    return {"segments": np.zeros((0, 2), np.float64), "labels": np.zeros(0, np.int64)}
 
 
 def assert_same(example, other):
@@ -104,7 +104,7 @@ def test_plain_datasets_loads_the_folder_with_its_splits_and_features(tmp_path, 
     ("changes", "message"),
     [
         ({"visual_features": np.full((19, 6), np.nan, np.float16)}, "as `visual_features`, it holds 114 values"),
-        ({"audio_features": np.full((19, 4), 1e5, np.float32)}, r"`audio_features` reach 100000, and float16 ends at"),
+        ({"audio_features": np.full((19, 4), 1e5, np.float64)}, r"`audio_features` reach 100000, and float16 ends at"),
         ({"audio_features": np.zeros((19, 5), np.float16)}, r"expected floats of shape \(steps, 4\)"),
         ({"audio_features": np.zeros((18, 4), np.float16)}, r"both of one length; got \[18, 19\] steps"),
         ({"visual_features": None, "audio_features": None}, r"got \[\] steps"),

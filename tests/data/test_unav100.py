@@ -39,9 +39,9 @@ def test_streams_are_put_together_cut_to_the_shortest_and_kept_in_their_precisio
 
 def test_events_become_segments_in_seconds_and_class_ids(features_dir):
     with_events, without = FeatureFolder(ANNOTATIONS, features_dir, I3D, "train")
-    np.testing.assert_array_equal(with_events["segments"], np.array([[1.0, 2.5], [0.0, 10.0]], np.float32))
+    np.testing.assert_array_equal(with_events["segments"], np.array([[1.0, 2.5], [0.0, 10.0]]))
     np.testing.assert_array_equal(with_events["labels"], [1, 0])
-    assert (without["segments"].shape, without["segments"].dtype) == ((0, 2), np.float32)
+    assert (without["segments"].shape, without["segments"].dtype) == ((0, 2), np.float64)
     assert (without["labels"].shape, without["labels"].dtype) == ((0,), np.int64)
 
 
