@@ -34,8 +34,9 @@ class AudioVisualEventLocalizationPipeline(Pipeline):
 
     Called with a path, an `AudioVisualFeatures`, or a list of them, and with
 
-        threshold (`float`, *optional*, defaults to 0.3):
-            Score that an event needs.
+        threshold (`float`, *optional*):
+            Score that an event needs. By default that of its class in the processor's `thresholds`, which
+            `esg-transformers calibrate` chooses, or else 0.3.
         top_k (`int`, *optional*):
             The most events of one video; all by default.
         batch_size (`int`, *optional*, defaults to 1):
@@ -98,14 +99,16 @@ class AudioVisualEventLocalizationPipeline(Pipeline):
         }
 
     def postprocess(
-        self, outputs: Mapping[str, Any], threshold: float = 0.3, top_k: int | None = None
+        self, outputs: Mapping[str, Any], threshold: float | None = None, top_k: int | None = None
     ) -> list[dict[str, Any]]:
         """Events of one video, best first."""
         duration = outputs["duration"]
         duration = duration[0] if isinstance(duration, list) else duration
         tensors = ModelOutput({name: value for name, value in outputs.items() if name != "duration"})
-        [events] = self.processor.post_process_event_localization(tensors, threshold, durations=[float(duration)])
-        return event_list(events, self.model.config.id2label)[:top_k]
+        id2label = self.model.config.id2label
+        thresholds = self.processor.score_thresholds(id2label) if threshold is None else threshold
+        [events] = self.processor.post_process_event_localization(tensors, thresholds, durations=[float(duration)])
+        return event_list(events, id2label)[:top_k]
 
     def _encoder(self) -> AudioVisualEncoder:
         if self.encoder is None:

@@ -135,6 +135,18 @@ def test_the_threshold_keeps_the_events_above_it(localizer, videos):
     assert localizer(videos["both"], threshold=1.0) == []
 
 
+def test_a_class_needs_the_score_of_the_processor_unless_a_call_says_otherwise(model_folder, videos):
+    localizer = pipeline(TASK, model=str(model_folder))
+    events = localizer(videos["both"], threshold=0.0)
+    alarms = [event["score"] for event in events if event["label"] == "alarm"]
+    thresholds = {"alarm": alarms[len(alarms) // 2], "speech": 0.3}
+    localizer.processor.thresholds = {"alarm": thresholds["alarm"]}  # a class that it does not name needs 0.3
+    expected = [event for event in events if event["score"] > thresholds[event["label"]]]
+    assert 0 < len(expected) < len(events)
+    assert localizer(videos["both"]) == expected
+    assert localizer(videos["both"], threshold=0.0) == events
+
+
 def test_top_k_keeps_the_best_events(localizer, videos):
     events = localizer(videos["both"], threshold=0.0)
     assert localizer(videos["both"], threshold=0.0, top_k=3) == events[:3]

@@ -1,12 +1,117 @@
-"""Describe a corpus: counts, durations, overlap, event lengths, with a picture."""
+"""Describe a corpus or annotations: counts, durations, overlap, event lengths, with a picture."""
 
 import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from esg_transformers.cli.sources import add_feature_set_argument, named_feature_set
+from esg_transformers.cli.tables import check_folder_of
+from esg_transformers.data.annotations import replacing
+from esg_transformers.data.description import describe, plot_description, read_corpus_annotations
+from esg_transformers.data.formats import FORMATS, read_annotations
+from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
+    source = parser.add_argument_group("what to describe", "Give --corpus or --annotations.")
+    source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
+    source.add_argument("--annotations", metavar="FILE", help="events, in any format")
+    source.add_argument("--annotation-format", choices=FORMATS, help="by default told by the suffix")
+    source.add_argument(
+        "--annotation-frame-rate", type=float, metavar="HZ", help="frames per second, where the format counts frames"
+    )
+    add_feature_set_argument(source)
+    parser.add_argument("--levels", type=int, default=6, metavar="N", help="of the temporal pyramid (default: 6)")
+    parser.add_argument("--picture", metavar="FILE", help="draw it here, .png, .svg or .pdf")
+    parser.add_argument("--json", metavar="FILE", help="write all figures here")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    raise NotImplementedError
+    for path in (arguments.picture, arguments.json):
+        check_folder_of(path)
+    if arguments.picture and Path(arguments.picture).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"{arguments.picture} is no name of a picture; give one that ends in .png, .svg or .pdf.")
+    if bool(arguments.corpus) == bool(arguments.annotations) or (arguments.corpus and arguments.feature_set):
+        raise ValueError("Give either --corpus, or --annotations and, to see what a pyramid reaches, --feature-set.")
+    grid: FeatureGrid | None
+    if arguments.corpus:
+        annotations, grid = read_corpus_annotations(arguments.corpus)
+    else:
+        grid = named_feature_set(arguments.feature_set).grid if arguments.feature_set else None
+        annotations = read_annotations(
+            arguments.annotations, arguments.annotation_format, frame_rate=arguments.annotation_frame_rate
+        )
+    description = describe(annotations, grid, arguments.levels)
+    if arguments.json:
+        with replacing(arguments.json) as file:
+            json.dump(description, file, indent=2)
+    if arguments.picture:
+        path = Path(arguments.picture)
+        partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        try:
+            plot_description(description).savefig(partial, dpi=120)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    print(_as_text(description))
+
+
+def _as_text(description: dict[str, Any]) -> str:
+    """All figures but the histogram and the matrices."""
+    counts = ["videos", "videos_without_events", "events", "events_per_video", "classes", "hours"]
+    splits = description["splits"]
+    tables = [_table(["split", *counts], [[split, *(splits[split][name] for name in counts)] for split in splits])]
+    quantiles = {"duration": description["durations"], "event length": description["event_lengths"]}
+    known = {name: values for name, values in quantiles.items() if values}
+    if known:
+        header = ["seconds", *next(iter(known.values()))]
+        tables.append(_table(header, [[name, *values.values()] for name, values in known.items()]))
+    classes = sorted(description["classes"].items(), key=lambda item: -sum(item[1].values()))
+    tables.append(_table(["events of a class", *splits], [[label, *count.values()] for label, count in classes]))
+    total = sum(description["at_once"]) or 1
+    at_once = [[count, _percent(seconds / total)] for count, seconds in enumerate(description["at_once"])]
+    tables.append(_table(["events at once", "of the time"], at_once))
+    tables.append(f"{_percent(description['overlapping_events'])} of the events overlap another.")
+    if description["pairs"]:
+        pairs = [[" + ".join(pair["labels"]), pair["videos"], pair["seconds"]] for pair in description["pairs"]]
+        tables.append(_table(["classes that come together", "videos", "seconds at once"], pairs))
+    if "reach" in description:
+        tables += _reach_as_text(description["reach"])
+    return "\n\n".join(tables)
+
+
+def _reach_as_text(reach: dict[str, Any]) -> list[str]:
+    levels = [
+        [level["level"], level["step"], _percent(level["events"]), level["shortest"], level["longest"]]
+        for level in reach["levels"]
+    ]
+    return [
+        _table(["level", "seconds a step", "events it answers for", "shortest", "longest"], levels),
+        f"{_percent(reach['without_points'])} of the events lie between two steps: no level answers for them.\n"
+        f"{_percent(reach['beyond_last_level'])} are longer than the last level is meant for: add a level.",
+    ]
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    """Columns of text: the first to the left, the others to the right."""
+    texts = [[name.replace("_", " ") for name in header]] + [[_as_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in texts
+    )
+
+
+def _as_cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

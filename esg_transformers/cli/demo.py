@@ -10,11 +10,12 @@ import torch
 from accelerate import Accelerator
 from transformers import pipeline
 
-from esg_transformers.cli.encode import encode_corpus
 from esg_transformers.cli.tables import event_table, metric_table
 from esg_transformers.data.annotations import Example, read_unav_annotations
-from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.data.corpus import EventCorpus, write_corpus
+from esg_transformers.data.videos import VideoFolder
 from esg_transformers.data.workshop import make_workshop_clips
+from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.pipeline import TASK
@@ -70,7 +71,18 @@ def run(arguments: argparse.Namespace) -> None:
     if not (folder / "corpus").exists():
         print("2/5 Encoding them: statistics of picture and sound, no weights needed")
         annotations = read_unav_annotations(annotations_path)
-        encode_corpus(annotations, str(folder / "clips" / "videos"), str(folder / "corpus"), 2, overwrite=False)
+        encoder = SpectralEncoder()
+        splits = {split: VideoFolder(annotations, folder / "clips" / "videos", encoder, split) for split in CLIPS}
+        write_corpus(
+            folder / "corpus",
+            splits,
+            labels=annotations.labels,
+            grid=encoder.grid,
+            encoder={"name": encoder.name, "version": encoder.version},
+            visual_size=encoder.visual_size,
+            audio_size=encoder.audio_size,
+            num_workers=2,
+        )
     corpus = {split: EventCorpus(folder / "corpus", split) for split in CLIPS}
     print("3/5 Training a small ESG-Net, and a control whose clips have the events of other clips")
     _train(corpus["train"], corpus["validation"], folder / "model")

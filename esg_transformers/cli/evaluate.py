@@ -1,13 +1,34 @@
 """Score a model on a split of a corpus."""
 
 import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
+from transformers.utils import logging
 
 from esg_transformers.cli.sources import add_source_arguments, open_model_and_split
-from esg_transformers.cli.tables import check_folder_of, class_table, metric_table, write_predictions
-from esg_transformers.evaluation import mean_average_precision
+from esg_transformers.cli.tables import (
+    check_folder_of,
+    class_table,
+    comparison_table,
+    detection_table,
+    error_tables,
+    metric_table,
+    write_predictions,
+)
+from esg_transformers.data.annotations import replacing
+from esg_transformers.data.formats import read_annotations
+from esg_transformers.evaluation import Overlap, detection_report, mean_average_precision
+from esg_transformers.evaluation.error_analysis import error_analysis, save_error_analysis
+from esg_transformers.evaluation.uncertainty import bootstrap_map, compare_map, interval_tails
 from esg_transformers.training.inference import localize_dataset
+
+logger = logging.get_logger(__name__)
+
+COMPARISON_RESAMPLES = 1000  # of --against without --bootstrap
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,19 +38,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="the split to score (default: test)")
     parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
     parser.add_argument("--output", metavar="FILE", help="write the found events here, in the layout of ActivityNet")
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="give 95 percent intervals, from N resamples of the videos, such as 1000 (default: none)",
+    )
+    parser.add_argument(
+        "--against", metavar="FILE", help="compare with what another model found, which its --output wrote"
+    )
+    parser.add_argument("--errors", metavar="FILE.png", help="analyse the errors: print them, and draw them here")
+    parser.add_argument("--report", metavar="FILE.json", help="write all figures here")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    check_folder_of(arguments.output)
+    for path in (arguments.output, arguments.errors, arguments.report):
+        check_folder_of(path)
+    if arguments.errors and Path(arguments.errors).suffix != ".png":
+        raise ValueError(f"--errors draws a .png; got {arguments.errors}.")
+    num_resamples = arguments.bootstrap or COMPARISON_RESAMPLES
+    interval_tails(num_resamples)  # refuses too few of them before the work
     model, processor, dataset = open_model_and_split(arguments)
+    others = None
+    if arguments.against:
+        others = read_found(arguments.against, model.config.label2id, dataset.video_ids)
     accelerator = Accelerator()
     model = model.to(accelerator.device)
-    video_ids, found, true = localize_dataset(model, processor, dataset, accelerator, arguments.batch_size)
+    localized = localize_dataset(model, processor, dataset, accelerator, arguments.batch_size)
     if not accelerator.is_main_process:
         return
-    metrics = mean_average_precision(found, true)
+    found, true = localized.found, localized.true
     if arguments.output:
-        write_predictions(arguments.output, video_ids, found)
-    print(f"{len(video_ids)} videos, {sum(map(len, true))} events, percent\n")
-    print(metric_table({arguments.split: metrics}), class_table(metrics), sep="\n\n")
+        write_predictions(arguments.output, localized.video_ids, found)
+    metrics = mean_average_precision(found, true)
+    intervals = bootstrap_map(found, true, num_resamples) if arguments.bootstrap else None
+    id2label = model.config.id2label
+    thresholds = {id2label[i]: threshold for i, threshold in enumerate(processor.score_thresholds(id2label))}
+    detections = detection_report(found, true, localized.durations, Overlap(0.5), thresholds)
+    report: dict[str, Any] = {
+        "split": arguments.split,
+        "videos": len(localized.video_ids),
+        "events": sum(map(len, true)),
+        "metrics": metrics,
+        "intervals": intervals,
+        "thresholds": thresholds,
+        "detections": detections,
+    }
+    print(f"{report['videos']} videos, {report['events']} events, percent\n")
+    print(metric_table({arguments.split: metrics}, intervals), class_table(metrics, intervals), sep="\n\n")
+    print(f"\nAt the scores that the pipeline asks for, overlap 0.5:\n\n{detection_table(detections)}")
+    if others is not None:
+        report["comparison"] = compare_map(found, others, true, num_resamples)
+        print(f"\nBetter than {arguments.against} by, in points:\n\n{comparison_table(report['comparison'])}")
+    if arguments.errors:
+        report["errors"] = error_analysis(found, true, localized.durations)
+        save_error_analysis(arguments.errors, report["errors"])
+        print(f"\n{error_tables(report['errors'])}")
+    if arguments.report:
+        with replacing(arguments.report) as file:
+            file.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+
+def read_found(path: str, label2id: dict[str, int], video_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """What a model found in the videos of a split, from a result file in the layout of ActivityNet.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not one, has other classes, or lacks a video.
+    """
+    videos = read_annotations(path, "activitynet-results", label2id=label2id).videos
+    missing = [video_id for video_id in video_ids if video_id not in videos]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {len(missing)} of the {len(video_ids)} videos of the split; the first is {missing[0]!r}. "
+            "Give what `evaluate --output` wrote for the same split."
+        )
+    if len(videos) > len(video_ids):
+        logger.warning(f"{len(videos) - len(video_ids)} videos of {path} are not in the split: they are left out.")
+    return [
+        [{"start": e.start, "end": e.end, "label": e.label, "score": e.score} for e in videos[video_id].events]
+        for video_id in video_ids
+    ]

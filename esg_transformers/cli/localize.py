@@ -1,6 +1,7 @@
 """Find the events of videos, or of a split of a corpus."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="video files")
     parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
-    parser.add_argument("--threshold", type=float, default=0.3, help="score that an event needs (default: 0.3)")
+    parser.add_argument(
+        "--threshold", type=float, help="score that an event needs (default: those of `calibrate`, or else 0.3)"
+    )
     parser.add_argument(
         "--output", metavar="FILE", help="write the events here, in the layout of ActivityNet's results"
     )
@@ -38,6 +41,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--timeline draws one video; got {len(arguments.videos)}.")
     if arguments.timeline and Path(arguments.timeline).suffix not in (".png", ".html"):
         raise ValueError(f"--timeline writes a .png or an .html; got {arguments.timeline}.")
+    stems = Counter(Path(video).stem for video in arguments.videos)
+    if repeated := [stem for stem, count in stems.items() if count > 1]:
+        raise ValueError(f"Events are told apart by the name of their file; {repeated[0]!r} is given more than once.")
     for path in (arguments.output, arguments.timeline):
         check_folder_of(path)
     video_ids, found = _localize_videos(arguments) if arguments.videos else _localize_split(arguments)
@@ -60,12 +66,14 @@ def _localize_videos(arguments: argparse.Namespace) -> tuple[list[str], list[lis
     localizer = pipeline(TASK, model=model, processor=processor)
     with tqdm(arguments.videos, desc="Localizing", unit=" videos", disable=len(arguments.videos) == 1) as videos:
         found = [localizer(video, threshold=arguments.threshold) for video in videos]
-    return list(arguments.videos), found
+    return [Path(video).stem for video in arguments.videos], found
 
 
 def _localize_split(arguments: argparse.Namespace) -> tuple[list[str], list[list[dict]]]:
     model, processor, dataset = open_model_and_split(arguments)
     accelerator = Accelerator()
     model = model.to(accelerator.device)
-    video_ids, found, _ = localize_dataset(model, processor, dataset, accelerator, threshold=arguments.threshold)
-    return video_ids, found
+    given = arguments.threshold
+    threshold = processor.score_thresholds(model.config.id2label) if given is None else given
+    localized = localize_dataset(model, processor, dataset, accelerator, threshold=threshold)
+    return localized.video_ids, localized.found

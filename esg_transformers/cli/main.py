@@ -17,7 +17,6 @@ from esg_transformers.cli import (
     corpus_simulate,
     corpus_validate,
     demo,
-    encode,
     evaluate,
     localize,
     train,
@@ -27,7 +26,7 @@ logger = logging.get_logger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0, 1 for an error that the user can mend, 130 when interrupted.
+    """Run a command; returns its exit code: what it gives or 0, 1 for the user's errors, 130 when interrupted.
 
     Args:
         argv: the words after `esg-transformers`; those of the process by default.
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Find every event that is both seen and heard in a video: train, evaluate and use ESG-Net.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, encode, train, calibrate, evaluate, localize):
+    for command in (demo, train, calibrate, evaluate, localize):
         _add_command(commands, command, command.__name__.rpartition(".")[2])
     for group, summary, members in (
         (
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _add_command(subcommands, command, command.__name__.rpartition("_")[2])
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (ValueError, OSError, ImportError, StrictDataclassError) as error:
         logger.debug("The error was raised here:", exc_info=True)  # shown with TRANSFORMERS_VERBOSITY=debug
         print(f"esg-transformers: error: {_message(error)}", file=sys.stderr)
@@ -61,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("esg-transformers: interrupted.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _add_command(commands, command: ModuleType, name: str) -> None:

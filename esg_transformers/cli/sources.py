@@ -7,9 +7,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
-from esg_transformers.data.annotations import read_unav_annotations
 from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
+from esg_transformers.data.formats import read_annotations
+from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder, FeatureSet, read_feature_set
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
@@ -21,10 +21,19 @@ LocalizationModel = EsgNetForEventLocalization | UnavForEventLocalization
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """`--corpus`, or `--annotations` with `--features` and `--feature-set`."""
     group = parser.add_argument_group("where the features are", "Give --corpus, or the three others.")
-    group.add_argument("--corpus", metavar="DIR", help="a corpus folder, as `esg-transformers encode` writes it")
-    group.add_argument("--annotations", metavar="FILE", help="an annotation file in the layout of UnAV-100")
-    group.add_argument("--features", metavar="DIR", help="a folder of the published .npy feature files")
-    group.add_argument("--feature-set", choices=sorted(FEATURE_SETS), help="which of the published features they are")
+    group.add_argument("--corpus", metavar="DIR", help="a corpus folder, as `esg-transformers corpus build` writes it")
+    group.add_argument("--annotations", metavar="FILE", help="an annotation file, of any format by its suffix")
+    group.add_argument("--features", metavar="DIR", help="a folder of .npy feature files")
+    add_feature_set_argument(group)
+
+
+def add_feature_set_argument(parser: argparse._ActionsContainer) -> None:
+    """`--feature-set`; see `named_feature_set`."""
+    parser.add_argument(
+        "--feature-set",
+        metavar="NAME_OR_JSON",
+        help=f"what the feature files are: {' or '.join(sorted(FEATURE_SETS))}, or a JSON file that says so",
+    )
 
 
 def is_given(arguments: argparse.Namespace) -> bool:
@@ -49,9 +58,27 @@ def open_source(
     if arguments.corpus and not any(folder):
         return EventCorpus(arguments.corpus, split)
     if all(folder) and not arguments.corpus:
-        annotations = read_unav_annotations(arguments.annotations, label2id)
-        return FeatureFolder(annotations, arguments.features, FEATURE_SETS[arguments.feature_set], split)
+        feature_set = named_feature_set(arguments.feature_set)
+        annotations = read_annotations(arguments.annotations, label2id=label2id)
+        return FeatureFolder(annotations, arguments.features, feature_set, split)
     raise ValueError("Give either --corpus, or all of --annotations, --features and --feature-set.")
+
+
+def named_feature_set(name: str) -> FeatureSet:
+    """A published feature set by its name, or that of a JSON file (see `read_feature_set`).
+
+    Raises:
+        FileNotFoundError: if it is neither.
+        ValueError: if the file does not describe a feature set.
+    """
+    if name in FEATURE_SETS:
+        return FEATURE_SETS[name]
+    if not Path(name).is_file():
+        raise FileNotFoundError(
+            f"{name!r} is neither a published feature set ({', '.join(sorted(FEATURE_SETS))}) nor a JSON file that "
+            "describes one."
+        )
+    return read_feature_set(name)
 
 
 def open_model(path: str) -> tuple[LocalizationModel, EsgNetProcessor]:
@@ -83,5 +110,13 @@ def open_model_and_split(
     """
     model, processor = open_model(arguments.model)
     dataset = open_source(arguments, arguments.split, model.config.label2id)
-    check_dataset(f"The {arguments.split} split", dataset, model, processor)
+    try:
+        check_dataset(f"The {arguments.split} split", dataset, model, processor)
+    except ValueError as error:
+        if dataset.grid == processor.feature_grid:
+            raise
+        frame_rate, stride, window = processor.feature_grid.to_dict().values()
+        raise ValueError(
+            f"{error} `esg-transformers corpus build --grid {frame_rate:g},{stride},{window}` builds a corpus on it."
+        ) from error
     return model, processor, dataset

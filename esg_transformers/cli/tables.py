@@ -1,30 +1,96 @@
 """Results as text."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event
+from esg_transformers.data.formats.activitynet import write_activitynet_results
 from esg_transformers.training.loop import TrainingProgress
 
 
-def metric_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    """mAP at each overlap and their mean, in percent, one column for each named result of `mean_average_precision`."""
+def metric_table(
+    columns: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Sequence[float]] | None = None
+) -> str:
+    """mAP at each overlap and their mean, in percent, one column for each named result of `mean_average_precision`.
+
+    Args:
+        columns: the results.
+        intervals: of `bootstrap_map`, for a last column.
+    """
     first = next(iter(columns.values()))
     rows = [name for name in first if name.startswith("mAP@")] + ["average_map"]
     width = max(12, *(len(name) for name in columns))
-    lines = [f"{'':<14}" + "".join(f"{name:>{width + 2}}" for name in columns)]
+    head = f"{'':<14}" + "".join(f"{name:>{width + 2}}" for name in columns)
+    lines = [head + ("" if intervals is None else "   95 % interval")]
     for row in rows:
-        name = "average mAP" if row == "average_map" else row
-        lines.append(f"{name:<14}" + "".join(f"{100 * column[row]:>{width + 2}.1f}" for column in columns.values()))
+        figures = "".join(f"{100 * column[row]:>{width + 2}.1f}" for column in columns.values())
+        lines.append(f"{_row_name(row):<14}{figures}{_interval(intervals[row] if intervals else None)}")
     return "\n".join(lines)
 
 
-def class_table(metrics: Mapping[str, Any]) -> str:
-    """Average precision of each class, mean over overlaps, in percent."""
+def class_table(metrics: Mapping[str, Any], intervals: Mapping[str, Any] | None = None) -> str:
+    """Average precision of each class, mean over overlaps, in percent; with intervals of `bootstrap_map`."""
     width = max(len(str(label)) for label in metrics["per_class"])
-    return "\n".join(f"{label:<{width}}  {100 * value:5.1f}" for label, value in metrics["per_class"].items())
+    return "\n".join(
+        f"{label:<{width}}  {100 * value:5.1f}{_interval(intervals['per_class'][label] if intervals else None)}"
+        for label, value in metrics["per_class"].items()
+    )
+
+
+def comparison_table(comparison: Mapping[str, Mapping[str, Any]]) -> str:
+    """What `compare_map` returns, in points of percent."""
+    lines = [f"{'':<14}  difference   95 % interval  p-value"]
+    for row in [name for name in comparison if name != "average_map"] + ["average_map"]:
+        figures = comparison[row]
+        p_value = f"{figures['p_value']:.3f}".rjust(9)
+        interval = f"{_interval(figures['interval']):>16}"
+        lines.append(f"{_row_name(row):<14}{100 * figures['difference']:>+12.1f}{interval}{p_value}")
+    return "\n".join(lines)
+
+
+def detection_table(report: Mapping[str, Any]) -> str:
+    """Of each class and of all together what `detection_report` returns: percent, and false alarms per hour of video.
+
+    A dash where there was no true event.
+    """
+    rows = {str(label): figures for label, figures in report["per_class"].items()} | {"all classes": report["micro"]}
+    width = max(map(len, rows))
+    lines = [f"{'':<{width}}  precision  recall     F1  false alarms/h"]
+    for label, figures in rows.items():
+        recall, f1 = ("-" if figures[name] is None else f"{100 * figures[name]:.1f}" for name in ("recall", "f1"))
+        alarms = figures["false_alarms_per_hour"]
+        lines.append(f"{label:<{width}}  {100 * figures['precision']:>9.1f}  {recall:>6}  {f1:>5}  {alarms:>14.1f}")
+    return "\n".join(lines)
+
+
+def error_tables(analysis: Mapping[str, Any]) -> str:
+    """What `error_analysis` returns: kinds of false positives, and the recall of groups of true events, in percent."""
+    profile, best = analysis["profile"], analysis["profile"][0]
+    mean = {kind: sum(numbers[kind] for numbers in profile) for kind in best}
+    lines = [f"{'predictions':<18}  best G, %  best {len(profile)} G, %  gain without, points"]
+    for kind in best:
+        shares = [100 * numbers[kind] / max(sum(numbers.values()), 1) for numbers in (best, mean)]
+        gain = f"{100 * analysis['gain'][kind]:.1f}" if kind in analysis["gain"] else ""
+        lines.append(f"{kind:<18}  {shares[0]:>9.1f}  {shares[1]:>12.1f}  {gain:>20}".rstrip())
+    names = [str(name) for part, groups in analysis["recall"].items() for name in (part, *groups)]
+    width = max(map(len, names))
+    for name, groups in analysis["recall"].items():
+        lines += ["", f"{name:<{width}}  events  recall, %"]
+        for group, numbers in groups.items():
+            recall = "-" if numbers["recall"] is None else f"{100 * numbers['recall']:.1f}"
+            lines.append(f"{group:<{width}}  {numbers['events']:>6}  {recall:>9}")
+    return "\n".join(lines)
+
+
+def _row_name(figure: str) -> str:
+    return "average mAP" if figure == "average_map" else figure
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    """An interval in percent, to stand behind a figure; nothing if there is none."""
+    return "" if interval is None else f"  [{100 * interval[0]:5.1f}, {100 * interval[1]:5.1f}]"
 
 
 def event_table(events: Sequence[Mapping[str, Any]]) -> str:
@@ -56,21 +122,10 @@ def check_folder_of(path: str | None) -> None:
 def write_predictions(
     path: str | os.PathLike, video_ids: Iterable[str], events: Iterable[Sequence[Mapping[str, Any]]]
 ) -> None:
-    """Write found events in the layout of ActivityNet's results (Evaluation/eval_detection.py); in one step.
-
-    `{"version", "results": {ID: [{"label", "score", "segment": [start, end]}]}, "external_data": {}}`, seconds.
-    """
-    results = {
-        video_id: [
-            {"label": event["label"], "score": event["score"], "segment": [event["start"], event["end"]]}
-            for event in found
-        ]
-        for video_id, found in zip(video_ids, events, strict=True)
-    }
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps({"version": "esg-transformers", "results": results, "external_data": {}}))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write found events in the layout of ActivityNet's results (`scan_activitynet_results`); in one step."""
+    videos = {}
+    for video_id, found in zip(video_ids, events, strict=True):
+        scored = tuple(Event(event["start"], event["end"], event["label"], event["score"]) for event in found)
+        videos[video_id] = AnnotatedVideo(video_id, None, "test", scored)
+    labels = {event.label for video in videos.values() for event in video.events}
+    write_activitynet_results(Annotations(videos, tuple(sorted(labels))), path)

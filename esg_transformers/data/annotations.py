@@ -1,7 +1,6 @@
 """Annotated videos: what happens when, in seconds; what every reader of annotations shares; UnAV-100's own layout."""
 
 import json
-import math
 import os
 import re
 import uuid
@@ -311,6 +310,15 @@ def is_safe_video_id(video_id: object) -> bool:
     return re.fullmatch(r"[^/\\:\x00-\x1f\x7f\ud800-\udfff]+", video_id) is not None
 
 
+def is_label(label: object) -> bool:
+    r"""Whether something can be the name of a class: text, not blank, without control characters.
+
+    >>> [is_label(label) for label in ("dog barking", "Hund, laut", " ", "a\tb", None)]
+    [True, True, False, False, False]
+    """
+    return isinstance(label, str) and re.fullmatch(r"(?=.*\S)[^\x00-\x1f\x7f\ud800-\udfff]+", label) is not None
+
+
 def read_annotation_text(path: str | os.PathLike) -> str:
     """The text of an annotation file: UTF-8, with or without a byte order mark.
 
@@ -344,8 +352,10 @@ def read_annotation_json(path: str | os.PathLike) -> tuple[Any, list[str]]:
     repeated: list[str] = []
 
     def without_repeats(pairs):
-        repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-        return dict(pairs)
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        return result
 
     text = read_annotation_text(path)
     try:
@@ -463,7 +473,7 @@ def _scan_unav_video(reading: AnnotationReading, video_id: str, entry: Any) -> l
         label, label_id = annotation.get("label"), annotation.get("label_id")
         reading.add_event(video_id, segment[0], segment[1], label, annotation.get("score"))
         if isinstance(label_id, int) and not isinstance(label_id, bool) and label_id >= 0:
-            if isinstance(label, str):
+            if is_label(label):
                 label_ids.append((label, label_id))
         elif label_id is not None:
             what = f'"label_id" of {label!r} is {label_id!r}, not an integer >= 0'
@@ -493,7 +503,7 @@ def _event_problem(start: Any, end: Any, label: Any, score: Any, duration: float
     """What is wrong with an event of a video of `duration` seconds, as kind and message; or None."""
     if not (_is_number(start) and _is_number(end)):
         return "bad event", "is not timed in seconds"
-    if not isinstance(label, str) or not label.strip() or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", label):
+    if not is_label(label):
         return "bad label", "has no class name that can be used: text without control characters"
     if end == start:
         return "event without length", "needs 0 <= start < end; it has no length"
@@ -527,9 +537,8 @@ def _duplicates(events: Sequence[Event]) -> list[Event]:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**53
+    """Whether a time or score is a number, of a size that float64 counts one by one; NaN is below nothing."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _shortened(text: str) -> str:

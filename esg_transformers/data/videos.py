@@ -39,31 +39,17 @@ class VideoFolder(torch.utils.data.Dataset):
         self._encode = encoder
         self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
-        self._durations = annotations.split(split).durations()
-        folder = Path(videos_dir)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"No video folder at {folder}.")
-        # By id and suffix in small letters, as cameras write both `.mp4` and `.MP4`.
-        present = {(path.stem, path.suffix.lower()): path for path in sorted(folder.iterdir())}
-        self._paths: list[Path] = []
-        missing = []
-        for video_id in self.video_ids:
-            paths = [present[video_id, suffix] for suffix in VIDEO_SUFFIXES if (video_id, suffix) in present]
-            if paths:
-                self._paths.append(paths[0])
-            else:
-                missing.append(video_id)
+        self.video_ids = tuple(video.video_id for video in self._videos)
+        present = video_files(videos_dir)
+        missing = [video_id for video_id in self.video_ids if video_id not in present]
         if missing:
             raise FileNotFoundError(
-                f"{folder} lacks {len(missing)} of the {len(self._videos)} videos of split {split!r}: "
+                f"{videos_dir} lacks {len(missing)} of the {len(self._videos)} videos of split {split!r}: "
                 f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A file is named after the "
                 f"video's id, with one of {', '.join(VIDEO_SUFFIXES)}."
             )
-
-    @property
-    def video_ids(self) -> tuple[str, ...]:
-        """Video ids, in the order of the data set."""
-        return tuple(video.video_id for video in self._videos)
+        self._durations = annotations.split(split).durations()
+        self._paths = [present[video_id] for video_id in self.video_ids]
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -79,3 +65,23 @@ class VideoFolder(torch.utils.data.Dataset):
             segments=segments,
             labels=labels,
         )
+
+    def fingerprint(self, index: int) -> str:
+        """What an example follows from, the encoder apart: its annotation, its file's name, size and time of change."""
+        stat = self._paths[index].stat()
+        return repr((self._videos[index], self._paths[index].name, stat.st_size, stat.st_mtime_ns))
+
+
+def video_files(folder: str | os.PathLike) -> dict[str, Path]:
+    """The video and sound files of a folder by id; of files that differ in suffix alone, the first of `VIDEO_SUFFIXES`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No video folder at {folder}.")
+    # By suffix in small letters, as cameras write both `.mp4` and `.MP4`.
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
+    files.sort(key=lambda path: VIDEO_SUFFIXES.index(path.suffix.lower()), reverse=True)
+    return {path.stem: path for path in files}

@@ -1,5 +1,7 @@
 """A model over a data set: events of every video, and their score against the truth."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,14 +18,31 @@ from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor, 
 Events = list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Localized:
+    """What was found in the N videos of a data set, and the truth, video by video in its order.
+
+    Args:
+        video_ids: N ids.
+        found: N lists of events `{"start", "end", "label", "score"}`, seconds, best first.
+        true: N lists of events `{"start", "end", "label"}`.
+        durations: N, seconds.
+    """
+
+    video_ids: list[str]
+    found: list[Events]
+    true: list[Events]
+    durations: list[float]
+
+
 def localize_dataset(
     model: PreTrainedModel,
     processor: EsgNetProcessor,
     dataset: Dataset,
     accelerator: Accelerator,
     batch_size: int = 16,
-    threshold: float = 0.0,
-) -> tuple[list[str], list[Events], list[Events]]:
+    threshold: float | Sequence[float] = 0.0,
+) -> Localized:
     """Events of every video of a data set, each process taking its share.
 
     Args:
@@ -32,11 +51,10 @@ def localize_dataset(
         dataset: of examples, see `Example`.
         accelerator: where to compute, and which processes share the work.
         batch_size: videos of one forward pass.
-        threshold: score that an event needs.
+        threshold: score that an event needs: one for all, or one for each class.
 
     Returns:
-        On every process, for all videos in the data set's order: ids, found events `{"start", "end", "label", "score"}`
-        (seconds, best first) and true events.
+        On every process, all videos of the data set.
     """
     collate = EventLocalizationCollator(processor)
     mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)  # type: ignore[arg-type]
@@ -46,7 +64,7 @@ def localize_dataset(
     id2label = model.config.id2label
     was_training = model.training
     model.eval()
-    rows: list[tuple[int, str, Events, Events]] = []
+    rows: list[tuple[int, str, Events, Events, float]] = []
     with tqdm(
         total=len(mine), desc="Evaluating", unit=" videos", leave=False, disable=not accelerator.is_main_process
     ) as progress:
@@ -57,13 +75,15 @@ def localize_dataset(
             durations = [example["duration"] for example in examples]
             found = processor.post_process_event_localization(outputs, threshold, durations)
             for example, events in zip(examples, found, strict=True):
-                truth = {"segments": example["segments"], "labels": example["labels"]}
-                index = mine[len(rows)]
-                rows.append((index, example["video_id"], event_list(events, id2label), event_list(truth, id2label)))
+                truth = event_list({"segments": example["segments"], "labels": example["labels"]}, id2label)
+                found_here = event_list(events, id2label)
+                rows.append((mine[len(rows)], example["video_id"], found_here, truth, example["duration"]))
             progress.update(len(examples))
     model.train(was_training)
-    rows = sorted(gather_object(rows))
-    return [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows]
+    rows = sorted(gather_object(rows), key=lambda row: row[0])
+    return Localized(
+        [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows]
+    )
 
 
 def evaluate_dataset(
@@ -74,5 +94,5 @@ def evaluate_dataset(
     batch_size: int = 16,
 ) -> dict[str, Any]:
     """`mean_average_precision` of a model on a data set; see `localize_dataset` for the arguments."""
-    _, found, true = localize_dataset(model, processor, dataset, accelerator, batch_size)
-    return mean_average_precision(found, true)
+    localized = localize_dataset(model, processor, dataset, accelerator, batch_size)
+    return mean_average_precision(localized.found, localized.true)

@@ -19,10 +19,10 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def corpus(clips, tmp_path_factory):
-    """What `encode` makes of the clips."""
+    """What `corpus build` makes of the clips."""
     folder = tmp_path_factory.mktemp("encoded") / "corpus"
     words = ["--videos", clips / "videos", "--annotations", clips / "annotations.json", "--num-workers", 0]
-    assert main([str(word) for word in ("encode", *words, "--output", folder)]) == 0
+    assert main([str(word) for word in ("corpus", "build", *words, "--output", folder)]) == 0
     return folder
 
 
@@ -64,7 +64,7 @@ def write_features(tmp_path_factory):
 
 @pytest.fixture
 def run(capfd):
-    """`run("encode", "--videos", ...)`: the exit code of a command, what it printed and what it complained of.
+    """`run("train", "--corpus", ...)`: the exit code of a command, what it printed and what it complained of.
 
     An option may be a dict of options and their values.
     """

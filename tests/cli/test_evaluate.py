@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -21,7 +22,11 @@ def test_the_scores_of_a_split_are_printed_by_overlap_and_by_class(run, corpus, 
     assert lines[12].startswith("average mAP ")
     assert float(lines[12].split()[-1]) == pytest.approx(sum(overlaps.values()) / 9, abs=0.11)  # of rounded numbers
     labels = {dataset.labels[label] for example in dataset for label in example["labels"]}
-    assert {line.rsplit(maxsplit=1)[0] for line in lines[14:]} == labels
+    assert {line.rsplit(maxsplit=1)[0] for line in lines[14 : 14 + len(labels)]} == labels
+    empty, title, _, head, *rows = lines[14 + len(labels) :]
+    assert (empty, title) == ("", "At the scores that the pipeline asks for, overlap 0.5:")
+    assert head.split() == ["precision", "recall", "F1", "false", "alarms/h"]
+    assert rows[-1].startswith("all classes")
 
 
 def test_the_found_events_are_written_in_the_layout_of_activitynet(run, corpus, trained, tmp_path):
@@ -32,6 +37,65 @@ def test_the_found_events_are_written_in_the_layout_of_activitynet(run, corpus, 
     assert content.keys() == {"version", "results", "external_data"}
     assert tuple(content["results"]) == EventCorpus(corpus, "validation").video_ids
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_a_report_holds_what_is_printed_and_drawn(run, corpus, trained, tmp_path):
+    report, picture, found = (tmp_path / name for name in ("report.json", "errors.png", "found.json"))
+    source = {"--corpus": corpus, "--model": trained}
+    code, printed, _ = run("evaluate", source, "--bootstrap", 40, "--report", report, "--errors", picture)
+    assert code == 0
+    content = json.loads(report.read_text())
+    assert content["videos"] == 3 and content["split"] == "test"
+    low, high = content["intervals"]["average_map"]
+    figure = content["metrics"]["average_map"]
+    assert low <= figure <= high
+    assert f"average mAP   {100 * figure:>14.1f}  [{100 * low:5.1f}, {100 * high:5.1f}]" in printed
+    assert set(content["thresholds"].values()) == {0.3}
+    recall = content["detections"]["micro"]["recall"]
+    assert f"{100 * recall:.1f}" in printed.split("all classes")[1]
+    assert content["errors"]["map"] == content["metrics"]["mAP@0.5"]
+    assert "double detection" in printed and "others at once" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert not found.exists()
+
+
+def test_a_model_is_compared_with_what_another_one_found(run, corpus, trained, tmp_path, caplog):
+    found, report = tmp_path / "found.json", tmp_path / "report.json"
+    source = {"--corpus": corpus, "--model": trained}
+    assert run("evaluate", source, "--output", found)[0] == 0
+    code, printed, _ = run("evaluate", source, "--against", found, "--bootstrap", 40, "--report", report)
+    assert code == 0
+    assert f"Better than {found} by, in points:" in printed
+    assert re.search(r"average mAP +[+-]0\.0  \[ *-?0\.0, +-?0\.0\] +1\.000", printed)
+    assert json.loads(report.read_text())["comparison"]["average_map"]["p_value"] == 1.0
+
+    content = json.loads(found.read_text())
+    content["results"] |= {"another video": []}
+    content["results"] |= {video_id: [] for video_id in EventCorpus(corpus, "test").video_ids}
+    found.write_text(json.dumps(content))
+    assert run("evaluate", source, "--against", found, "--bootstrap", 40, "--report", report)[0] == 0
+    assert f"1 videos of {found} are not in the split: they are left out." in caplog.text
+    content = json.loads(report.read_text())
+    assert content["comparison"]["average_map"]["difference"] == pytest.approx(content["metrics"]["average_map"])
+
+
+def test_results_that_lack_a_video_of_the_split_are_refused(refused, run, corpus, trained, tmp_path):
+    found, source = tmp_path / "found.json", {"--corpus": corpus, "--model": trained}
+    video_ids = EventCorpus(corpus, "test").video_ids
+    found.write_text(json.dumps({"results": {video_id: [] for video_id in video_ids[1:]}}))
+    assert f"lacks 1 of the 3 videos of the split; the first is '{video_ids[0]}'" in refused(
+        "evaluate", source, "--against", found
+    )
+    event = {"label": "whale", "score": 0.5, "segment": [0.0, 1.0]}
+    found.write_text(json.dumps({"results": {video_id: [event] for video_id in video_ids}}))
+    assert "'whale'" in refused("evaluate", source, "--against", found)
+
+
+def test_what_cannot_be_measured_is_refused_before_the_work(refused, tmp_path):
+    words = ["evaluate", "--corpus", "c", "--model", "m"]
+    assert "draw at least 40" in refused(*words, "--bootstrap", 10)
+    assert refused(*words, "--errors", tmp_path / "errors.pdf").startswith("--errors draws a .png")
+    assert "there is no folder" in refused(*words, "--report", tmp_path / "nowhere" / "report.json")
 
 
 def test_a_model_that_is_not_there_is_named(refused, corpus, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from esg_transformers.cli.main import main
 
-COMMANDS = ("demo", "encode", "train", "evaluate", "localize")
+COMMANDS = ("demo", "train", "evaluate", "localize")
 
 
 def test_without_a_command_the_usage_is_shown(capsys):
@@ -37,17 +37,18 @@ def test_the_error_of_a_worker_is_told_without_its_traceback(refused, clips, tmp
     for clip in (clips / "videos").iterdir():
         (videos / clip.name).write_bytes(b"not a video" if "validation_0001" in clip.name else clip.read_bytes())
     options = {"--videos": videos, "--annotations": clips / "annotations.json", "--output": tmp_path / "corpus"}
-    message = refused("encode", options, "--num-workers", 1)
-    assert message.startswith(f"{videos / 'workshop_validation_0001.mp4'} cannot be read as video or sound")
-    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+    message = refused("corpus", "build", options, "--num-workers", 1)
+    assert message.startswith("Video 'workshop_validation_0001' of split 'validation' cannot be stored: ")
+    assert f"{videos / 'workshop_validation_0001.mp4'} cannot be read as video or sound" in message
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_an_interrupted_command_says_so_and_nothing_else(monkeypatch, capsys, tmp_path):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("esg_transformers.cli.encode.read_unav_annotations", interrupt)
-    assert main(["encode", "--videos", "v", "--annotations", "a", "--output", str(tmp_path / "o")]) == 130
+    monkeypatch.setattr("esg_transformers.cli.corpus_build.read_annotations", interrupt)
+    assert main(["corpus", "build", "--videos", "v", "--annotations", "a", "--output", str(tmp_path / "o")]) == 130
     assert capsys.readouterr().err == "esg-transformers: interrupted.\n"
 
 

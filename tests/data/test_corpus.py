@@ -1,6 +1,9 @@
+import hashlib
 import json
 import os
+import resource
 import shutil
+import signal
 
 import datasets
 import numpy as np
@@ -58,7 +61,7 @@ def test_examples_come_back_as_they_were_written(tmp_path):
         make_example("c", 2, visual_features=None),
         make_example("d", 3, audio_features=None),
     ]
-    write_corpus(tmp_path / "corpus", {"train": iter(examples)}, **DESCRIPTION)
+    write_corpus(tmp_path / "corpus", {"train": examples}, **DESCRIPTION)
     corpus = EventCorpus(tmp_path / "corpus", "train")
     assert len(corpus) == 4
     for example, expected in zip(corpus, examples, strict=True):
@@ -75,10 +78,9 @@ def test_a_corpus_says_what_its_features_are(tmp_path):
     assert json.loads(pq.read_schema(shard).metadata[b"esg_transformers"])["feature_grid"] == GRID.to_dict()
 
 
-def test_shards_hold_no_more_than_their_size_and_keep_the_order(tmp_path):
+def test_a_shard_holds_as_many_videos_as_are_asked_for_in_their_order(tmp_path):
     examples = [make_example(str(index), index) for index in range(5)]
-    size = 2 * 19 * (6 + 4) * 2  # the features of two examples in float16
-    write_corpus(tmp_path / "corpus", {"train": examples}, **DESCRIPTION, shard_size=size)
+    write_corpus(tmp_path / "corpus", {"train": examples}, **DESCRIPTION, videos_per_shard=2)
     files = sorted(path.name for path in (tmp_path / "corpus" / "data").iterdir())
     assert files == [f"train-{index:05d}-of-00003.parquet" for index in range(3)]
     assert EventCorpus(tmp_path / "corpus", "train").video_ids == ("0", "1", "2", "3", "4")
@@ -128,16 +130,183 @@ def test_an_example_that_is_not_sound_is_named_and_no_corpus_is_left(tmp_path, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_build_keeps_the_old_corpus(tmp_path):
-    def interrupted():
-        yield make_example("b")
-        raise KeyboardInterrupt
+class Folder:
+    """Examples in files, as a data set that says what each follows from."""
 
+    def __init__(self, folder, num_examples=7, fail_at=None, failure=KeyboardInterrupt):
+        self.video_ids = tuple(f"video {index}" for index in range(num_examples))
+        self.fail_at, self.failure = fail_at, failure
+        self.read = []
+        self._folder = folder
+        for path in (folder / str(index) for index in range(num_examples)):
+            if not path.exists():
+                path.touch()
+
+    def __len__(self):
+        return len(self.video_ids)
+
+    def __getitem__(self, index):
+        if index == self.fail_at:
+            raise self.failure
+        self.read.append(index)
+        return make_example(self.video_ids[index], index)
+
+    def fingerprint(self, index):
+        return f"{self.video_ids[index]} {(self._folder / str(index)).stat().st_mtime_ns}"
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def build(folder, examples, **options):
+    write_corpus(folder, {"train": examples}, **DESCRIPTION, **{"videos_per_shard": 2} | options)
+
+
+def interrupted_build(folder, source):
+    """A build that ends in its third shard, at the sixth video."""
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, Folder(source, fail_at=5))
+
+
+def test_an_interrupted_build_goes_on_with_what_is_missing_and_gives_the_same_bytes(tmp_path, source):
+    (tmp_path / "other").mkdir()
+    build(tmp_path / "other" / "corpus", Folder(source))
+    interrupted_build(tmp_path / "corpus", source)
+    assert not (tmp_path / "corpus").exists()
+    examples = Folder(source)
+    build(tmp_path / "corpus", examples)
+    assert examples.read == [4, 5, 6]
+    assert hashes(tmp_path / "corpus") == hashes(tmp_path / "other" / "corpus")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "other", "source"]
+
+
+def test_shards_of_changed_videos_and_damaged_ones_are_made_again(tmp_path, source):
+    interrupted_build(tmp_path / "corpus", source)
+    os.utime(source / "1", ns=(0, 0))
+    shard = tmp_path / ".corpus.partial" / "corpus" / "data" / "train-00001-of-00004.parquet"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    examples = Folder(source)
+    build(tmp_path / "corpus", examples)
+    assert examples.read == [0, 1, 2, 3, 4, 5, 6]
+    verify_corpus(tmp_path / "corpus")
+
+
+def test_another_build_uses_nothing_of_an_interrupted_one(tmp_path, source):
+    interrupted_build(tmp_path / "corpus", source)
+    examples = Folder(source)
+    build(tmp_path / "corpus", examples, videos_per_shard=4)
+    assert examples.read == list(range(7))
+    files = {f"data/train-{index:05d}-of-00002.parquet" for index in range(2)}
+    assert hashes(tmp_path / "corpus").keys() == {"corpus.json", "README.md"} | files
+
+
+def test_an_interrupted_build_keeps_the_old_corpus(tmp_path, source):
     write_corpus(tmp_path / "corpus", {"train": [make_example("a")]}, **DESCRIPTION)
     with pytest.raises(KeyboardInterrupt):
-        write_corpus(tmp_path / "corpus", {"train": interrupted()}, **DESCRIPTION, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+        build(tmp_path / "corpus", Folder(source, fail_at=5), overwrite=True)
     assert EventCorpus(tmp_path / "corpus", "train").video_ids == ("a",)
+    build(tmp_path / "corpus", Folder(source), overwrite=True)
+    assert len(EventCorpus(tmp_path / "corpus", "train")) == 7
+
+
+def test_a_corpus_that_was_moved_away_and_not_replaced_is_put_back(tmp_path):
+    write_corpus(tmp_path / "corpus", {"train": [make_example("a")]}, **DESCRIPTION)
+    (tmp_path / ".corpus.partial").mkdir()
+    (tmp_path / "corpus").rename(tmp_path / ".corpus.partial" / "replaced")  # as by `kill -9` between two renames
+    with pytest.raises(ValueError, match="give `overwrite=True`"):
+        write_corpus(tmp_path / "corpus", {"train": [make_example("b")]}, **DESCRIPTION)
+    assert EventCorpus(tmp_path / "corpus", "train").video_ids == ("a",)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_what_an_interrupted_build_of_examples_without_a_fingerprint_made_is_not_kept(tmp_path):
+    with pytest.raises(ValueError, match="'b' of split 'train'"):
+        build(tmp_path / "corpus", [make_example("a"), make_example("b", duration=0.0)], videos_per_shard=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_is_built_by_one_process_at_a_time(tmp_path, source):
+    class Meanwhile(Folder):
+        def __getitem__(self, index):
+            with pytest.raises(OSError, match="Another process is building"):
+                build(tmp_path / "corpus", Folder(source))
+            return super().__getitem__(index)
+
+    build(tmp_path / "corpus", Meanwhile(source))
+    assert len(EventCorpus(tmp_path / "corpus", "train")) == 7
+
+
+@pytest.mark.parametrize("failure", [ValueError("no picture"), RuntimeError("no picture"), OSError("no picture")])
+def test_a_video_that_cannot_be_read_is_named(tmp_path, source, failure):
+    with pytest.raises(ValueError, match="Video 'video 5' of split 'train' cannot be stored: no picture"):
+        build(tmp_path / "corpus", Folder(source, fail_at=5, failure=failure))
+    assert not (tmp_path / "corpus").exists()
+
+
+class KilledReader(Folder):
+    def __getitem__(self, index):
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def test_a_killed_worker_is_an_error_and_what_is_finished_is_kept(tmp_path, source):
+    with pytest.raises(ChildProcessError, match="ended abruptly"):
+        build(tmp_path / "corpus", KilledReader(source), num_workers=1)
+    examples = Folder(source)
+    build(tmp_path / "corpus", examples)
+    assert examples.read == [4, 5, 6]
+
+
+def test_want_of_room_is_told_and_leaves_no_corpus(tmp_path, source):
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, largest[1]))  # bytes of a file
+    try:
+        with pytest.raises(OSError, match=r"\.corpus\.partial cannot be written: .*Make room there"):
+            build(tmp_path / "corpus", Folder(source))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, largest)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+def test_a_corpus_of_an_earlier_version_is_read(tmp_path):
+    """Which had the bounds of events in float32, and shards of any number of videos."""
+    folder = tmp_path / "corpus"
+    write_corpus(folder, {"train": [make_example("a"), make_example("b")]}, **DESCRIPTION)
+    shard = folder / "data" / "train-00000-of-00001.parquet"
+    table = pq.read_table(shard)
+    bounds = datasets.Value("float32")
+    events = datasets.List(
+        {"start": bounds, "end": bounds, "label": datasets.ClassLabel(names=["dog barking", "speech"])}
+    )
+    features = datasets.Features.from_arrow_schema(table.schema) | {"events": events}
+    schema = datasets.Features(features).arrow_schema
+    metadata = {**table.schema.metadata, **schema.metadata}
+    index = table.schema.get_field_index("events")
+    table = table.set_column(index, schema.field(index), table.column(index).cast(schema.field(index).type))
+    pq.write_table(table.replace_schema_metadata(metadata), shard)
+    manifest = json.loads((folder / "corpus.json").read_text())
+    manifest["splits"]["train"][0] |= {
+        "size": shard.stat().st_size,
+        "sha256": hashlib.sha256(shard.read_bytes()).hexdigest(),
+    }
+    (folder / "corpus.json").write_text(json.dumps(manifest))
+    verify_corpus(folder)
+    example = EventCorpus(folder, "train")[1]
+    assert_same(example | {"segments": None}, make_example("b") | {"segments": None})
+    np.testing.assert_array_equal(example["segments"], np.array([[0.1, 2.3], [5.0, 10.0]], np.float32))
+    assert example["segments"].dtype == np.float64
 
 
 def test_a_corpus_is_replaced_only_when_asked_and_only_if_it_is_nothing_else(tmp_path):

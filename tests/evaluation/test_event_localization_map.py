@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,47 @@ def test_two_processes_are_scored_as_one(tmp_path):
         main, other = pool.map(run, range(2))
     assert other is None
     assert main == mean_average_precision(PREDICTIONS, REFERENCES)
+
+
+# What each of two processes of a run does; they share a folder, as on one machine.
+SCORE_A_SHARE = """
+import json, sys
+import evaluate
+path, cache, process_id, videos = sys.argv[1:]
+metric = evaluate.load(path, cache_dir=cache, num_process=2, process_id=int(process_id), experiment_id="two")
+for prediction, reference in json.loads(videos):
+    metric.add(prediction=prediction, reference=reference)
+print(json.dumps(metric.compute()))
+"""
+
+
+@pytest.mark.parametrize("shares", [([0, 2], [1]), ([0, 1, 2], [1])], ids=["each video once", "one video twice"])
+def test_two_operating_system_processes_are_scored_as_one(tmp_path, shares):
+    # Process 0 goes first, as in `evaluate`; a sampler that fills the last batch gives a video to both.
+    def start(process_id):
+        videos = json.dumps([(PREDICTIONS[i], REFERENCES[i]) for i in shares[process_id]])
+        words = [sys.executable, "-c", SCORE_A_SHARE, METRIC_PATH, str(tmp_path), str(process_id), videos]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    processes = [start(0), start(1)]
+    main, other = (json.loads(process.communicate(timeout=200)[0].splitlines()[-1]) for process in processes)
+    assert other is None
+    order = shares[0] + shares[1]
+    assert main == mean_average_precision([PREDICTIONS[i] for i in order], [REFERENCES[i] for i in order])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_score_that_is_no_finite_number_is_refused_by_its_place(tmp_path, value):
+    predictions = [[], [PREDICTIONS[0][0] | {"score": value}], []]
+    with pytest.raises(ValueError, match=rf"`predictions\[1\]\[0\]` has score {value}"):
+        load(tmp_path).compute(predictions=predictions, references=REFERENCES)
+
+
+def test_events_found_in_a_video_without_true_events_are_wrong(tmp_path):
+    # The video without events has the surer prediction: precision 0, then 1/2.
+    predictions = [[PREDICTIONS[0][0]], [PREDICTIONS[0][0] | {"score": 1.0}]]
+    result = load(tmp_path).compute(predictions=predictions, references=[REFERENCES[0], []], tiou_thresholds=[0.5])
+    assert result["average_map"] == 0.5
 
 
 def test_no_events_found_scores_zero_and_no_true_events_is_refused(tmp_path):

@@ -17,15 +17,16 @@ def localized(simulated, small_model):
 
 
 def test_every_video_comes_once_and_in_the_order_of_the_data_set(localized):
-    dataset, _, _, (video_ids, found, true) = localized
-    assert video_ids == [f"video_{index}" for index in range(5)]
-    assert [len(events) for events in true] == [len(example["labels"]) for example in dataset.examples]
-    assert all(found)
+    dataset, _, _, result = localized
+    assert result.video_ids == [f"video_{index}" for index in range(5)]
+    assert result.durations == [example["duration"] for example in dataset.examples]
+    assert [len(events) for events in result.true] == [len(example["labels"]) for example in dataset.examples]
+    assert all(result.found)
 
 
 def test_found_events_are_those_of_people_and_lie_within_the_video(localized):
-    dataset, _, _, (_, found, _) = localized
-    for example, events in zip(dataset.examples, found, strict=True):
+    dataset, _, _, result = localized
+    for example, events in zip(dataset.examples, result.found, strict=True):
         assert [event["score"] for event in events] == sorted((event["score"] for event in events), reverse=True)
         for event in events:
             assert list(event) == ["start", "end", "label", "score"]
@@ -34,28 +35,28 @@ def test_found_events_are_those_of_people_and_lie_within_the_video(localized):
 
 
 def test_true_events_are_those_of_the_examples(localized):
-    dataset, _, _, (_, _, true) = localized
-    for example, events in zip(dataset.examples, true, strict=True):
+    dataset, _, _, result = localized
+    for example, events in zip(dataset.examples, result.true, strict=True):
         assert [[event["start"], event["end"]] for event in events] == example["segments"].tolist()
         assert [event["label"] for event in events] == [dataset.labels[label] for label in example["labels"]]
         assert not any("score" in event for event in events)
-    assert true[1] == []
+    assert result.true[1] == []
 
 
 def test_the_batch_size_does_not_change_what_is_found(localized):
-    dataset, model, processor, (_, found, _) = localized
-    _, alone, _ = localize_dataset(model, processor, dataset, Accelerator(), batch_size=1)
-    for events, expected in zip(alone, found, strict=True):
+    dataset, model, processor, result = localized
+    alone = localize_dataset(model, processor, dataset, Accelerator(), batch_size=1)
+    for events, expected in zip(alone.found, result.found, strict=True):
         assert [event["label"] for event in events] == [event["label"] for event in expected]
         times = [[(event["start"], event["end"], event["score"]) for event in side] for side in (events, expected)]
         np.testing.assert_allclose(*times, atol=1e-4)
 
 
 def test_the_threshold_keeps_the_events_above_it(localized):
-    dataset, model, processor, (_, found, _) = localized
-    threshold = found[0][len(found[0]) // 2]["score"]
-    _, fewer, _ = localize_dataset(model, processor, dataset, Accelerator(), batch_size=2, threshold=threshold)
-    assert fewer == [[event for event in events if event["score"] > threshold] for events in found]
+    dataset, model, processor, result = localized
+    threshold = result.found[0][len(result.found[0]) // 2]["score"]
+    fewer = localize_dataset(model, processor, dataset, Accelerator(), batch_size=2, threshold=threshold)
+    assert fewer.found == [[event for event in events if event["score"] > threshold] for events in result.found]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -67,6 +68,6 @@ def test_the_model_is_evaluated_without_chance_and_left_in_its_mode(localized, t
 
 
 def test_evaluation_is_the_metric_of_what_is_found(localized):
-    dataset, model, processor, (_, found, true) = localized
+    dataset, model, processor, result = localized
     metrics = evaluate_dataset(model, processor, dataset, Accelerator(), batch_size=2)
-    assert metrics == mean_average_precision(found, true)
+    assert metrics == mean_average_precision(result.found, result.true)

@@ -44,8 +44,8 @@ if __name__ == "__main__":
     )
     train(model, processor, videos, videos, output, arguments)
     accelerator = Accelerator()
-    video_ids, _, _ = localize_dataset(model, processor, videos, accelerator)
-    Path(output, f"localized-{accelerator.process_index}").write_text(" ".join(video_ids))
+    localized = localize_dataset(model, processor, videos, accelerator)
+    Path(output, f"localized-{accelerator.process_index}").write_text(" ".join(localized.video_ids))
 """
 
 

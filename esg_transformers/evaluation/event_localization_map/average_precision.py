@@ -52,46 +52,28 @@ def mean_average_precision(
     >>> result["mAP@0.7"], result["mAP@0.8"], round(result["average_map"], 4)
     (1.0, 0.0, 0.7778)
     """
-    names = [f"mAP@{threshold:g}" for threshold in tiou_thresholds]
-    if not names or len(set(names)) < len(names) or not all(0 < threshold <= 1 for threshold in tiou_thresholds):
-        raise ValueError(f"`tiou_thresholds` must be different numbers in (0, 1], at least one; got {tiou_thresholds}.")
-    if len(predictions) != len(references):
-        raise ValueError(
-            f"`predictions` covers {len(predictions)} videos and `references` {len(references)}. "
-            "Pass one list of events per video in both, in the same order; a video without events has an empty list."
-        )
-    found = _read_events("predictions", predictions, ("start", "end", "label", "score"))
-    true = _read_events("references", references, ("start", "end", "label"))
-    if not true.labels:
-        raise ValueError(
-            "`references` holds no event, so there is no class to score. Pass the true events of at least one video."
-        )
-    kinds = {str if isinstance(label, str) else int for label in found.labels + true.labels}
-    if len(kinds) > 1:
-        raise ValueError(
-            "The labels of `predictions` and `references` are `str` here and `int` there. Use one of them."
-        )
-
-    labels: list[Any] = sorted(set(true.labels))
-    class_ids = {label: class_id for class_id, label in enumerate(labels)}
-    found_classes = np.array([class_ids.get(label, -1) for label in found.labels], dtype=np.int64)
-    true_classes = np.array([class_ids[label] for label in true.labels], dtype=np.int64)
-    precision = np.empty((len(labels), len(names)))
-    for class_id in range(len(labels)):
-        of_found, of_true = found_classes == class_id, true_classes == class_id
-        precision[class_id] = average_precision(
-            found.videos[of_found],
-            found.segments[of_found],
-            found.scores[of_found],
-            *_without_duplicates(true.videos[of_true], true.segments[of_true]),
-            tiou_thresholds,
-        )
+    names = map_names(tiou_thresholds)
+    classes = match_classes(predictions, references, tiou_thresholds)
+    precision = np.array([area_under_precision(matches.taken >= 0, len(matches.true_videos)) for matches in classes])
+    labels = [matches.label for matches in classes]
     return {
         "average_map": float(precision.mean()),
         **dict(zip(names, precision.mean(axis=0).tolist(), strict=True)),
         "per_class": dict(zip(labels, precision.mean(axis=1).tolist(), strict=True)),
-        "ignored_predictions": int((found_classes < 0).sum()),
+        "ignored_predictions": sum(map(len, predictions)) - sum(len(matches.videos) for matches in classes),
     }
+
+
+def map_names(tiou_thresholds: Sequence[float]) -> list[str]:
+    """`"mAP@0.1"`, `"mAP@0.2"`, ...: what the figures at these overlaps are called.
+
+    Raises:
+        ValueError: if a threshold is out of (0, 1] or given twice, or there is none.
+    """
+    names = [f"mAP@{threshold:g}" for threshold in tiou_thresholds]
+    if not names or len(set(names)) < len(names) or not all(0 < threshold <= 1 for threshold in tiou_thresholds):
+        raise ValueError(f"`tiou_thresholds` must be different numbers in (0, 1], at least one; got {tiou_thresholds}.")
+    return names
 
 
 def average_precision(
@@ -123,11 +105,67 @@ def average_precision(
     array([0.5])
     """
     best_first = np.argsort(-scores, kind="stable")
-    right = _match(videos[best_first], segments[best_first], true_videos, true_segments, tiou_thresholds)  # (K, N)
-    precision = right.cumsum(axis=1) / np.arange(1, len(scores) + 1)
+    taken = _match(videos[best_first], segments[best_first], true_videos, true_segments, tiou_thresholds)
+    return area_under_precision(taken >= 0, len(true_videos))
+
+
+def area_under_precision(right: np.ndarray, num_true: int) -> np.ndarray:
+    """The area under the envelope of precision over recall.
+
+    Args:
+        right: `(K, N)` bool, which of the predictions of a class, best first, are right at each of K overlaps.
+        num_true: M, the true events of the class, >= 1.
+
+    Returns:
+        `(K,)` float64 in [0, 1].
+    """
+    precision = right.cumsum(axis=1) / np.arange(1, right.shape[1] + 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # Recall rises by 1 / M at each right prediction and nowhere else.
-    return (envelope * right).sum(axis=1) / len(true_videos)
+    return (envelope * right).sum(axis=1) / num_true
+
+
+class ClassMatches(NamedTuple):
+    """The N predictions of one class, best first, its M true events, and which of them found each other."""
+
+    label: Any
+    videos: np.ndarray  # (N,) int64, positions in the list of videos
+    segments: np.ndarray  # (N, 2) float64, seconds
+    taken: np.ndarray  # (K, N) int64, the true event that each prediction takes at each of K overlaps; -1: it is wrong
+    true_videos: np.ndarray  # (M,) int64
+    true_segments: np.ndarray  # (M, 2) float64, seconds, without duplicates
+
+
+def match_classes(
+    predictions: Sequence[Sequence[dict[str, Any]]],
+    references: Sequence[Sequence[dict[str, Any]]],
+    tiou_thresholds: Sequence[float],
+) -> list[ClassMatches]:
+    """Match predictions to true events at each overlap, class by class of the references, sorted by label.
+
+    What happens in one video does not depend on any other. See `mean_average_precision` for the arguments, and
+    `average_precision` for the rule.
+
+    Raises:
+        ValueError: for events that `mean_average_precision` refuses.
+    """
+    found, true = read_events(predictions, references)
+    if not true.labels:
+        raise ValueError(
+            "`references` holds no event, so there is no class to score. Pass the true events of at least one video."
+        )
+    class_ids: dict[Any, int] = {label: class_id for class_id, label in enumerate(sorted(set(true.labels)))}
+    found_classes = np.array([class_ids.get(label, -1) for label in found.labels], dtype=np.int64)
+    true_classes = np.array([class_ids[label] for label in true.labels], dtype=np.int64)
+    best_first = np.argsort(-found.scores, kind="stable")
+    classes = []
+    for label, class_id in class_ids.items():
+        of_found, of_true = best_first[found_classes[best_first] == class_id], true_classes == class_id
+        videos, segments = found.videos[of_found], found.segments[of_found]
+        true_videos, true_segments = without_duplicates(true.videos[of_true], true.segments[of_true])
+        taken = _match(videos, segments, true_videos, true_segments, tiou_thresholds)
+        classes.append(ClassMatches(label, videos, segments, taken, true_videos, true_segments))
+    return classes
 
 
 def _match(
@@ -137,29 +175,44 @@ def _match(
     true_segments: np.ndarray,
     tiou_thresholds: Sequence[float],
 ) -> np.ndarray:
-    """Which of the N predictions, best first, are right at each of the K thresholds: `(K, N)` bool."""
-    # All pairs of a prediction and a true event of the same video, prediction by prediction.
+    """The true event that each of N predictions, best first, takes at each of K thresholds, or -1: `(K, N)` int64."""
+    found, true = pairs_within_videos(videos, true_videos)
+    tiou = temporal_iou(segments[found], true_segments[true])
+
+    order = np.lexsort((-tiou, found))  # best prediction first, and for each the true event that overlaps it most
+    found, true, tiou = found[order], true[order], tiou[order]
+    taken = np.full((len(tiou_thresholds), len(videos)), -1)
+    for row, threshold in zip(taken, tiou_thresholds, strict=True):
+        enough = tiou >= threshold
+        is_right, is_taken = bytearray(len(videos)), bytearray(len(true_videos))
+        for i, j in zip(found[enough].tolist(), true[enough].tolist(), strict=True):
+            if not (is_right[i] or is_taken[j]):
+                is_right[i] = is_taken[j] = 1
+                row[i] = j
+    return taken
+
+
+def pairs_within_videos(videos: np.ndarray, true_videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of a prediction and a true event of the same video, prediction by prediction.
+
+    Args:
+        videos: `(N,)` int, the video of each prediction.
+        true_videos: `(M,)` int, the video of each true event.
+
+    Returns:
+        Positions of the prediction and of the true event of each of the P pairs, each `(P,)` int64.
+
+    >>> pairs_within_videos(np.array([7, 5, 7]), np.array([7, 7, 6]))
+    (array([0, 0, 2, 2]), array([0, 1, 0, 1]))
+    """
     by_video = np.argsort(true_videos, kind="stable")
     first = np.searchsorted(true_videos[by_video], videos, side="left")
     count = np.searchsorted(true_videos[by_video], videos, side="right") - first
     found = np.repeat(np.arange(len(videos)), count)
-    true = by_video[np.arange(len(found)) + np.repeat(first - (count.cumsum() - count), count)]
-    tiou = _temporal_iou(segments[found], true_segments[true])
-
-    order = np.lexsort((-tiou, found))  # best prediction first, and for each the true event that overlaps it most
-    found, true, tiou = found[order], true[order], tiou[order]
-    right = np.zeros((len(tiou_thresholds), len(videos)), dtype=bool)
-    for row, threshold in zip(right, tiou_thresholds, strict=True):
-        enough = tiou >= threshold
-        matched, taken = bytearray(len(videos)), bytearray(len(true_videos))
-        for i, j in zip(found[enough].tolist(), true[enough].tolist(), strict=True):
-            if not (matched[i] or taken[j]):
-                matched[i] = taken[j] = 1
-        row[:] = np.frombuffer(matched, dtype=bool)
-    return right
+    return found, by_video[np.arange(len(found)) + np.repeat(first - (count.cumsum() - count), count)]
 
 
-def _temporal_iou(segments: np.ndarray, others: np.ndarray) -> np.ndarray:
+def temporal_iou(segments: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of segments `(N, 2)`, row by row: `(N,)`; 0 where both have no length."""
     shared = np.minimum(segments[:, 1], others[:, 1]) - np.maximum(segments[:, 0], others[:, 0])
     shared = shared.clip(min=0)
@@ -167,7 +220,7 @@ def _temporal_iou(segments: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
 
 
-def _without_duplicates(videos: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def without_duplicates(videos: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The videos and segments of one class, each segment that repeats an earlier kept one of its video left out."""
     kept: dict[int, list[list[float]]] = {}
     is_kept = []
@@ -180,7 +233,7 @@ def _without_duplicates(videos: np.ndarray, segments: np.ndarray) -> tuple[np.nd
     return videos[is_kept], segments[is_kept]
 
 
-class _Events(NamedTuple):
+class Events(NamedTuple):
     """The N events of all videos as columns, in the order in which they came."""
 
     videos: np.ndarray  # (N,) int64, positions in the list of videos
@@ -189,7 +242,30 @@ class _Events(NamedTuple):
     scores: np.ndarray  # (N,) float64; empty for references
 
 
-def _read_events(name: str, videos: Sequence[Sequence[dict[str, Any]]], fields: tuple[str, ...]) -> _Events:
+def read_events(
+    predictions: Sequence[Sequence[dict[str, Any]]], references: Sequence[Sequence[dict[str, Any]]]
+) -> tuple[Events, Events]:
+    """Predictions and references as columns, once they are checked; see `mean_average_precision`.
+
+    Raises:
+        ValueError: if the lists differ in length, an event lacks a field, a number is not finite, an event ends before
+            it starts, or labels are of mixed types.
+    """
+    if len(predictions) != len(references):
+        raise ValueError(
+            f"`predictions` covers {len(predictions)} videos and `references` {len(references)}. "
+            "Pass one list of events per video in both, in the same order; a video without events has an empty list."
+        )
+    found = _read_columns("predictions", predictions, ("start", "end", "label", "score"))
+    true = _read_columns("references", references, ("start", "end", "label"))
+    if len({isinstance(label, str) for label in found.labels + true.labels}) > 1:
+        raise ValueError(
+            "The labels of `predictions` and `references` are `str` here and `int` there. Use one of them."
+        )
+    return found, true
+
+
+def _read_columns(name: str, videos: Sequence[Sequence[dict[str, Any]]], fields: tuple[str, ...]) -> Events:
     """Columns of the lists of events called `name`, or a ValueError that says which event is wrong."""
     events = [event for video in videos for event in video]
     of_video = np.repeat(np.arange(len(videos)), np.array([len(video) for video in videos], dtype=np.int64))
@@ -218,4 +294,4 @@ def _read_events(name: str, videos: Sequence[Sequence[dict[str, Any]]], fields: 
         raise ValueError(
             f"{place(i)} starts at {segments[i, 0]} s and ends at {segments[i, 1]} s. Expected start <= end."
         )
-    return _Events(of_video, segments, labels, np.array(columns.get("score", ()), dtype=np.float64))
+    return Events(of_video, segments, labels, np.array(columns.get("score", ()), dtype=np.float64))

@@ -12,6 +12,7 @@ from .nms_esg_net import suppress_overlapping_segments
 from .segments_esg_net import FeatureGrid, TemporalPoints
 
 Features = np.ndarray | Tensor
+DEFAULT_THRESHOLD = 0.3  # score that an event needs where nobody has chosen one
 SHORTEST_EVENT = 0.05  # grid cells; shorter candidates are dropped before suppression, as in UnAV (commit 1609deb)
 
 
@@ -47,8 +48,12 @@ class EsgNetProcessor(ProcessorMixin):
             Score below which a suppressed event is dropped.
         max_events (`int`, *optional*, defaults to 100):
             The most events of one video.
+        thresholds (`dict[str, float]`, *optional*):
+            Score in [0, 1] that an event of a class needs, by class name, as `esg-transformers calibrate` chooses it
+            on a validation split. The pipeline uses them; a class without one needs 0.3.
 
-    The defaults of the last seven are those published with UnAV-100 (configs/avel_unav100.yaml, UnAV commit 1609deb).
+    The defaults from `candidate_threshold` to `max_events` are those published with UnAV-100
+    (configs/avel_unav100.yaml, UnAV commit 1609deb).
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class EsgNetProcessor(ProcessorMixin):
         nms_iou_threshold: float = 0.7,
         min_score: float = 0.001,
         max_events: int = 100,
+        thresholds: dict[str, float] | None = None,
     ):
         grid = FeatureGrid(frame_rate, feature_stride, feature_window)
         self.frame_rate, self.feature_stride, self.feature_window = grid.frame_rate, grid.stride, grid.window
@@ -79,7 +85,22 @@ class EsgNetProcessor(ProcessorMixin):
         self.nms_iou_threshold = nms_iou_threshold
         self.min_score = min_score
         self.max_events = max_events
+        self.thresholds = thresholds
+        self.validate_thresholds()
         super().__init__()
+
+    def validate_thresholds(self):
+        """Refuse thresholds that are not numbers in [0, 1] by class name."""
+        if self.thresholds is None:
+            return
+        if not isinstance(self.thresholds, dict):
+            raise ValueError(f"`thresholds` must be a dict of class names and scores; got {self.thresholds!r}.")
+        for label, threshold in self.thresholds.items():
+            is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+            if not (isinstance(label, str) and is_number and 0 <= threshold <= 1):
+                raise ValueError(
+                    f"`thresholds` has {threshold!r} for {label!r}; expected a score in [0, 1] for a class name."
+                )
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
@@ -102,6 +123,21 @@ class EsgNetProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """What `__call__` returns without labels."""
         return ["visual_features", "audio_features", "attention_mask", "visual_mask", "audio_mask"]
+
+    def score_thresholds(self, id2label: Mapping[int, str]) -> list[float]:
+        """The score that an event of each class needs: that of `thresholds`, or 0.3.
+
+        Args:
+            id2label: class names by id, `0 ... C - 1`.
+
+        Returns:
+            C scores, in the order of the ids.
+
+        >>> EsgNetProcessor(thresholds={"alarm": 0.7}).score_thresholds({0: "alarm", 1: "dog barking"})
+        [0.7, 0.3]
+        """
+        thresholds = self.thresholds or {}
+        return [thresholds.get(id2label[class_id], DEFAULT_THRESHOLD) for class_id in range(len(id2label))]
 
     def check_features_of(self, source: str, grid: FeatureGrid, visual_size: int, audio_size: int) -> None:
         """Refuse features that were made on another clock or with other channels.
@@ -235,7 +271,7 @@ class EsgNetProcessor(ProcessorMixin):
         return segment_labels, class_labels
 
     def post_process_event_localization(
-        self, outputs, threshold: float = 0.0, durations: Sequence[float] | None = None
+        self, outputs, threshold: float | Sequence[float] | Tensor = 0.0, durations: Sequence[float] | None = None
     ) -> list[dict[str, Tensor]]:
         """Events of each video from the outputs of [`EsgNetForEventLocalization`].
 
@@ -245,8 +281,9 @@ class EsgNetProcessor(ProcessorMixin):
         Args:
             outputs (`EsgNetEventLocalizationOutput`):
                 What the model returned.
-            threshold (`float`, *optional*, defaults to 0.0):
-                Score that an event needs. 0 keeps all, as the field's metric wants it.
+            threshold (`float`, `Sequence[float]` or `Tensor` of shape `(C,)`, *optional*, defaults to 0.0):
+                Score that an event must exceed: one for all, or one for each class. 0 keeps all, as the field's metric
+                wants it.
             durations (`Sequence[float]`, *optional*):
                 Length of each video in seconds, to which events are cut. Without it they are cut at 0 only.
 
@@ -255,10 +292,18 @@ class EsgNetProcessor(ProcessorMixin):
             CPU.
 
         Raises:
-            ValueError: if there is not one duration for each video.
+            ValueError: if there is not one duration for each video, or not one threshold for each class.
         """
         if durations is not None and len(durations) != len(outputs.logits):
             raise ValueError(f"Got {len(durations)} `durations` for {len(outputs.logits)} videos.")
+        thresholds = torch.as_tensor(threshold, dtype=torch.float64, device="cpu")
+        num_classes = outputs.logits.shape[-1]
+        if thresholds.shape not in ((), (num_classes,)):
+            raise ValueError(
+                f"`threshold` has shape {tuple(thresholds.shape)}; expected one number, or one for each of the "
+                f"{num_classes} classes."
+            )
+        thresholds = thresholds.expand(num_classes)
         candidates = self._candidates(outputs)
         segments, scores, labels = suppress_overlapping_segments(
             *candidates,
@@ -273,7 +318,7 @@ class EsgNetProcessor(ProcessorMixin):
             segments = torch.minimum(segments, torch.as_tensor(durations, dtype=segments.dtype)[:, None, None])
         events = []
         for video_segments, video_scores, video_labels in zip(segments, scores, labels, strict=True):
-            kept = (video_scores > threshold) & (video_segments[:, 1] > video_segments[:, 0])
+            kept = (video_scores > thresholds[video_labels]) & (video_segments[:, 1] > video_segments[:, 0])
             events.append(
                 {"segments": video_segments[kept], "labels": video_labels[kept], "scores": video_scores[kept]}
             )

@@ -148,6 +148,46 @@ def test_the_threshold_drops_what_scores_below_it():
     assert events["labels"].tolist() == [0]
 
 
+def test_each_class_can_have_a_threshold_of_its_own():
+    outputs = outputs_of(8, 3, [(0, 0, 1, 0, 0.9, 1.0, 1.0), (0, 0, 5, 1, 0.4, 1.0, 1.0), (0, 0, 7, 2, 0.4, 1.0, 1.0)])
+    for threshold in ([0.95, 0.2, 0.5], torch.tensor([0.95, 0.2, 0.5])):
+        [events] = processor_of().post_process_event_localization(outputs, threshold)
+        assert events["labels"].tolist() == [1]
+    with pytest.raises(ValueError, match=r"`threshold` has shape \(2,\); expected one number, or .* the 3 classes"):
+        processor_of().post_process_event_localization(outputs, [0.5, 0.5])
+
+
+def test_an_event_that_scores_just_what_is_needed_is_dropped():
+    outputs = outputs_of(8, 1, [(0, 0, 1, 0, 0.7, 1.0, 1.0)])
+    [score] = processor_of().post_process_event_localization(outputs)[0]["scores"].tolist()
+    for threshold, kept in ((score, 0), (np.nextafter(score, 0), 1)):  # of float64: closer than float32 could tell
+        for given in (float(threshold), [float(threshold)]):
+            [events] = processor_of().post_process_event_localization(outputs, given)
+            assert len(events["scores"]) == kept
+
+
+def test_a_class_needs_its_own_score_or_three_tenths():
+    id2label = {0: "alarm", 1: "speech", 2: "rain"}
+    assert processor_of(thresholds={"speech": 0.75, "siren": 0.1}).score_thresholds(id2label) == [0.3, 0.75, 0.3]
+    assert processor_of().score_thresholds(id2label) == [0.3, 0.3, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ([0.5], r"`thresholds` must be a dict of class names and scores; got \[0.5\]"),
+        ({"alarm": 1.5}, r"`thresholds` has 1.5 for 'alarm'; expected a score in \[0, 1\]"),
+        ({"alarm": float("nan")}, "has nan for 'alarm'"),
+        ({"alarm": True}, "has True for 'alarm'"),
+        ({"alarm": "0.5"}, "has '0.5' for 'alarm'"),
+        ({0: 0.5}, "has 0.5 for 0; expected"),
+    ],
+)
+def test_thresholds_that_are_not_scores_by_name_are_refused(thresholds, message):
+    with pytest.raises(ValueError, match=message):
+        processor_of(thresholds=thresholds)
+
+
 def test_masked_points_and_segments_too_short_give_no_events():
     outputs = outputs_of(8, 3, [(0, 0, 1, 0, 0.9, 1.0, 1.0), (0, 0, 5, 1, 0.9, 0.02, 0.02)])
     outputs.point_mask[0, 1] = 0
@@ -173,12 +213,13 @@ def test_one_duration_for_two_videos_is_refused():
 
 
 def test_a_processor_that_is_saved_and_loaded_is_the_same(tmp_path):
-    processor = processor_of(encoder={"name": "spectral", "version": "1"}, nms_sigma=0.7)
+    processor = processor_of(encoder={"name": "spectral", "version": "1"}, nms_sigma=0.7, thresholds={"alarm": 0.6})
     EsgNetConfig(visual_size=6, audio_size=3).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert type(loaded) is EsgNetProcessor
     assert loaded.to_dict() == processor.to_dict()
+    assert loaded.thresholds == {"alarm": 0.6}
 
 
 def test_a_saved_processor_that_does_not_say_its_grid_is_refused_unless_it_is_given(tmp_path):

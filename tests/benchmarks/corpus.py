@@ -1,0 +1,169 @@
+"""How fast corpora are read into float32 batches, and in how much memory: `python tests/benchmarks/corpus.py`.
+
+Videos are like those of UnAV-100 with ONE-PEACE features: about 170 steps, 2 x 1536 channels, float16, random. A sample
+counts when it lies in a padded float32 batch of 16 in the process that trains; what the system has read before stays in
+its cache. Figures are medians; their ratios are what can be compared between machines. With `--large` a corpus of 8 GB
+is built and read by a process that may use 2 GB.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from esg_transformers import EsgNetProcessor
+from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event, Example
+from esg_transformers.data.collator import EventLocalizationCollator
+from esg_transformers.data.corpus import EventCorpus, write_corpus
+from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
+
+ONE_PEACE = FEATURE_SETS["one-peace"]
+LIMIT = 2 * 2**30  # bytes of memory of a process that reads the large corpus
+COLLATE = EventLocalizationCollator(EsgNetProcessor(16.0, 4, 16, 1536, 1536))
+
+
+class RandomVideos(Dataset):
+    """Random features, made when they are asked for, of 120 to 220 steps."""
+
+    labels = ("alarm", "speech")
+    grid, visual_size, audio_size = ONE_PEACE.grid, ONE_PEACE.visual_size, ONE_PEACE.audio_size
+    encoder = {"name": "random", "version": "1"}
+
+    def __init__(self, num_videos: int):
+        self.num_videos = num_videos
+
+    def __len__(self) -> int:
+        return self.num_videos
+
+    def __getitem__(self, index: int) -> Example:
+        random = np.random.default_rng(index)
+        num_steps = int(random.integers(120, 220))
+        visual, audio = random.standard_normal((2, num_steps, 1536), np.float32).astype(np.float16)
+        return Example(
+            video_id=f"video{index}",
+            duration=((num_steps - 1) * self.grid.stride + self.grid.window) / self.grid.frame_rate,
+            visual_features=visual,
+            audio_features=audio,
+            segments=np.array([[0.0, 5.0], [2.0, 9.0]]),
+            labels=np.array([0, 1]),
+        )
+
+
+class PlainDatasets(Dataset):
+    """The corpus as `datasets` reads it in the torch format, for comparison."""
+
+    def __init__(self, folder: Path):
+        columns = ["visual_features", "audio_features"]
+        rows = datasets.load_dataset(str(folder), split="train")
+        self._rows = rows.with_format("torch", columns=columns, dtype=torch.float16, output_all_columns=True)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._rows[index]
+        events = row.pop("events")
+        segments = np.array([(event["start"], event["end"]) for event in events])
+        return row | {"segments": segments, "labels": np.array([event["label"] for event in events])}
+
+
+def build(folder: Path, videos: RandomVideos) -> float:
+    """Videos a second."""
+    start = time.perf_counter()
+    write_corpus(
+        folder,
+        {"train": videos},
+        labels=videos.labels,
+        grid=videos.grid,
+        encoder=videos.encoder,
+        visual_size=videos.visual_size,
+        audio_size=videos.audio_size,
+    )
+    return len(videos) / (time.perf_counter() - start)
+
+
+def write_feature_files(folder: Path, videos: RandomVideos) -> FeatureFolder:
+    """The same videos as a folder of `.npy` files."""
+    folder.mkdir()
+    annotated = {}
+    for example in (videos[index] for index in range(len(videos))):
+        video_id = example["video_id"]
+        np.save(folder / f"{video_id}{ONE_PEACE.visual_suffixes[0]}.npy", example["visual_features"])
+        np.save(folder / f"{video_id}{ONE_PEACE.audio_suffixes[0]}.npy", example["audio_features"])
+        events = (Event(0.0, 5.0, "alarm"), Event(2.0, 9.0, "speech"))
+        annotated[video_id] = AnnotatedVideo(video_id, example["duration"], "train", events)
+    return FeatureFolder(Annotations(annotated, videos.labels), folder, ONE_PEACE, "train")
+
+
+def samples_per_second(batches: Callable[[], Iterable], num_samples: int, repeats: int) -> float:
+    rates = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _batch in batches():
+            pass
+        rates.append(num_samples / (time.perf_counter() - start))
+    return median(rates)
+
+
+def speed(folder: Path, num_videos: int, repeats: int) -> None:
+    """Ways of reading, in the process that trains and with 2 workers."""
+    videos = RandomVideos(num_videos)
+    built = build(folder / "corpus", videos)
+    ways: dict[str, Any] = {
+        "EventCorpus": EventCorpus(folder / "corpus", "train"),
+        "FeatureFolder, lazy .npy": write_feature_files(folder / "features", videos),
+        "plain datasets, torch format": PlainDatasets(folder / "corpus"),
+    }
+    rates = {}
+    for name, dataset in ways.items():
+        for num_workers in (0, 2):
+            loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=COLLATE, num_workers=num_workers)
+            rates[name, num_workers] = samples_per_second(lambda loader=loader: loader, num_videos, repeats)
+    slowest = min(rates.values())
+    print(f"\n{num_videos} videos, built at {built:.0f} videos/s; in brackets how many times the slowest\n")
+    print("| samples/s into float32 batches of 16 | in process | 2 workers |\n|---|---|---|")
+    for name in ways:
+        cells = [f"{rates[name, n]:.0f} ({rates[name, n] / slowest:.2f}x)" for n in (0, 2)]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def large(folder: Path, num_videos: int) -> None:
+    """A corpus of 8 GB, built and read in 2 GB: what is mapped from a file does not count, as it can be dropped."""
+    resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
+    videos = RandomVideos(num_videos)
+    built = build(folder / "large", videos)
+    corpus = EventCorpus(folder / "large", "train")
+    loader = DataLoader(corpus, batch_size=16, shuffle=True, collate_fn=COLLATE)
+    read = samples_per_second(lambda: loader, num_videos, repeats=1)
+    size = sum(path.stat().st_size for path in (folder / "large").rglob("*.parquet"))
+    print(f"\n{size / 1e9:.1f} GB built at {built:.0f} and read at {read:.0f} videos/s within 2 GB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--videos", type=int, default=2048, help="videos of the table, 1 MB each in two copies (default: 2048)"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="timed readings of each kind (default: 5)")
+    parser.add_argument("--large", action="store_true", help="build and read 8 GB in 2 GB; needs 17 GB of disk")
+    arguments = parser.parse_args()
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as folder:
+        datasets.config.HF_DATASETS_CACHE = Path(folder) / "cache"
+        if arguments.large:
+            large(Path(folder), num_videos=8400)
+        else:
+            speed(Path(folder), arguments.videos, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
