@@ -17,6 +17,8 @@ common-tests: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/network.py
+	$(BIN)/python tests/benchmarks/corpus.py
+	$(BIN)/python tests/benchmarks/metric.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

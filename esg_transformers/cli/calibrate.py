@@ -77,6 +77,12 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if not any(localized.true):
         raise ValueError(f"No video of the {arguments.split} split has an event, so there is nothing to choose by.")
+    hours = sum(localized.durations) / 3600
+    if isinstance(target, AlarmsPerHour) and target.limit * hours < 1:
+        logger.warning(
+            f"{target.limit:g} false alarms an hour are {target.limit * hours:.2f} in the {hours:.3f} hours of the "
+            f"{arguments.split} split, so not one is allowed. Choose on more video, or allow more."
+        )
     points = choose_thresholds(localized.found, localized.true, localized.durations, target, criterion)
     content = json.loads(config.read_text(encoding="utf-8"))
     content["thresholds"] = {label: point.threshold for label, point in points.items()}

@@ -112,8 +112,8 @@ class Annotations:
         if unknown:
             raise ValueError(
                 f"The duration of {len(unknown)} of {len(self.videos)} videos is not known (the first is "
-                f"{unknown[0]!r}): their annotations do not say it. Give `durations` when reading them; `esg-transformers "
-                "annotations convert --media DIR` measures those of the videos in a folder."
+                f"{unknown[0]!r}): their annotations do not say it. Give `durations` when reading them; "
+                "`esg-transformers annotations convert --media DIR` measures those of the videos in a folder."
             )
         return {video_id: float(video.duration) for video_id, video in self.videos.items()}  # type: ignore[arg-type]
 

@@ -167,12 +167,12 @@ class EventCorpus(torch.utils.data.Dataset):
 
     def __init__(self, folder: str | os.PathLike, split: str):
         folder = Path(folder)
-        description, splits = _read_manifest(folder)
+        description, splits = read_manifest(folder)
         if split not in splits:
             raise ValueError(f"The corpus {folder} has no split {split!r}; it has {', '.join(splits)}.")
-        paths = [_existing_shard(folder, shard) for shard in splits[split]]
+        paths = [existing_shard(folder, shard) for shard in splits[split]]
         for path in paths:
-            _check_description(path, description)
+            check_shard_description(path, description)
         self.labels: tuple[str, ...] = tuple(description["labels"])
         self.grid = FeatureGrid(**description["feature_grid"])
         self.visual_size: int = description["visual_size"]
@@ -214,10 +214,10 @@ def verify_corpus(folder: str | os.PathLike) -> None:
         ValueError: if a shard is not what was written.
     """
     folder = Path(folder)
-    _, splits = _read_manifest(folder)
+    _, splits = read_manifest(folder)
     for shard in tqdm([shard for shards in splits.values() for shard in shards], desc="Verifying", unit=" shards"):
-        path = _existing_shard(folder, shard)
-        if _sha256(path) != shard.sha256:
+        path = existing_shard(folder, shard)
+        if sha256_of(path) != shard.sha256:
             raise ValueError(f"{path} has another sha256 than corpus.json says; copy or write the corpus again.")
 
 
@@ -311,7 +311,7 @@ def _take_over(partial: Path, plans: Iterable[_Plan]) -> dict[str, _Shard]:
             record = json.loads(_record_path(partial, plan).read_text(encoding="utf-8"))
             shard = _Shard(**record["shard"])
             is_same = (shard.file, record["fingerprint"]) == (plan.file, plan.fingerprint)
-            if is_same and _sha256(_existing_shard(partial / "corpus", shard)) == shard.sha256:
+            if is_same and sha256_of(existing_shard(partial / "corpus", shard)) == shard.sha256:
                 finished[plan.file] = shard
         except (OSError, ValueError, TypeError, KeyError):
             continue  # what is not whole is made again
@@ -433,7 +433,7 @@ def _build_shard(
         with pq.ParquetWriter(writing, schema, compression="zstd", use_dictionary=False) as writer:
             for table in _row_groups(_checked_rows(examples, plan, description, report), schema, ROW_GROUP_SIZE):
                 writer.write_table(table)
-        shard = _Shard(plan.file, len(plan.indices), writing.stat().st_size, _sha256(writing))
+        shard = _Shard(plan.file, len(plan.indices), writing.stat().st_size, sha256_of(writing))
         writing.replace(path)
         if plan.fingerprint is not None:
             with replacing(_record_path(partial, plan)) as file:
@@ -606,7 +606,7 @@ def _check_replaceable(out_dir: Path, overwrite: bool) -> None:
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
     try:
-        _, splits = _read_manifest(out_dir)
+        _, splits = read_manifest(out_dir)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"{out_dir} exists and is not a corpus; give another folder.") from error
     if not overwrite:
@@ -619,7 +619,7 @@ def _check_replaceable(out_dir: Path, overwrite: bool) -> None:
         )
 
 
-def _read_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, list[_Shard]]]:
+def read_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, list[_Shard]]]:
     """What corpus.json says of the features, and the shards of each split."""
     path = folder / "corpus.json"
     if not path.is_file():
@@ -640,7 +640,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, list[_Shard]
     return description, splits
 
 
-def _existing_shard(folder: Path, shard: _Shard) -> Path:
+def existing_shard(folder: Path, shard: _Shard) -> Path:
+    """The path of a shard, if its file is there and has its size."""
     path = folder / shard.file
     if not path.is_file():
         raise FileNotFoundError(f"The corpus {folder} lacks its shard {shard.file}; copy or write it again.")
@@ -650,7 +651,7 @@ def _existing_shard(folder: Path, shard: _Shard) -> Path:
     return path
 
 
-def _check_description(path: Path, description: dict[str, Any]) -> None:
+def check_shard_description(path: Path, description: dict[str, Any]) -> None:
     """Refuse a shard that was not written with the grid, the encoder, the sizes and the labels of corpus.json."""
     try:
         stored = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"null"))
@@ -667,7 +668,8 @@ def _check_description(path: Path, description: dict[str, Any]) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

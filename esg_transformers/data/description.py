@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from esg_transformers.data.annotations import AnnotatedVideo, AnnotationReading, Annotations
-from esg_transformers.data.corpus import _existing_shard, _read_manifest
+from esg_transformers.data.corpus import existing_shard, read_manifest
 from esg_transformers.models.esg_net.loss_esg_net import assign_targets
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid, TemporalPoints
 
@@ -33,12 +33,12 @@ def read_corpus_annotations(folder: str | os.PathLike) -> tuple[Annotations, Fea
         ValueError: if the corpus is not sound.
     """
     folder = Path(folder)
-    description, splits = _read_manifest(folder)
+    description, splits = read_manifest(folder)
     reading = AnnotationReading(folder, "corpus")
     labels = dict(enumerate(description["labels"]))
     for split, shards in splits.items():
         for shard in shards:
-            table = pq.read_table(_existing_shard(folder, shard), columns=["video_id", "duration", "events"])
+            table = pq.read_table(existing_shard(folder, shard), columns=["video_id", "duration", "events"])
             for row in table.to_pylist():
                 reading.add_video(row["video_id"], row["duration"], split)
                 for event in row["events"]:

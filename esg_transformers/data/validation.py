@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from esg_transformers.data.annotations import AnnotatedVideo, AnnotationReading, Annotations, Problem
-from esg_transformers.data.corpus import _check_description, _existing_shard, _read_manifest, _sha256
+from esg_transformers.data.corpus import check_shard_description, existing_shard, read_manifest, sha256_of
 from esg_transformers.data.unav100 import FeatureSet, are_finite, check_features
 from esg_transformers.data.videos import VIDEO_SUFFIXES
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
@@ -176,7 +176,7 @@ def validate_videos(
         except (ValueError, OSError) as error:
             problems.append(_error("unreadable file", f"{paths[0].name}: {error}", video))
             continue
-        problems += _content_problems(contents, "picture and sound", _sha256(paths[0]), video)
+        problems += _content_problems(contents, "picture and sound", sha256_of(paths[0]), video)
         problems += _media_problems(media, video)
     for path in (path for video_id, paths in files.items() if video_id not in annotations.videos for path in paths):
         problems.append(Problem("warning", "file without annotations", f"{path.name} is of no annotated video"))
@@ -201,7 +201,7 @@ def validate_corpus(
         ValueError: if its corpus.json cannot be read.
     """
     folder = Path(folder)
-    description, splits = _read_manifest(folder)
+    description, splits = read_manifest(folder)
     reading = AnnotationReading(folder, "corpus", label2id)
     if label2id is not None and description["labels"] != sorted(label2id, key=label2id.__getitem__):
         differing = ", ".join(map(repr, sorted(set(description["labels"]) ^ set(label2id)))) or "their order"
@@ -213,12 +213,12 @@ def validate_corpus(
         for split, shard in ((split, shard) for split, shards in splits.items() for shard in shards):
             path = folder / shard.file
             try:
-                _existing_shard(folder, shard)
-                if _sha256(path) != shard.sha256:
+                existing_shard(folder, shard)
+                if sha256_of(path) != shard.sha256:
                     raise ValueError(
                         f"{path} has another sha256 than corpus.json says; copy or write the corpus again."
                     )
-                _check_description(path, description)
+                check_shard_description(path, description)
             except (ValueError, OSError) as error:
                 reading.add_problem("missing file" if isinstance(error, FileNotFoundError) else "bad shard", str(error))
             if not path.is_file():

@@ -57,6 +57,15 @@ def test_the_table_has_a_row_for_each_class_and_one_for_all(run, model, corpus):
     assert sum(float(row[-2]) for row in classes) == pytest.approx(float(total[-2]), abs=0.05)
 
 
+def test_a_budget_that_the_split_is_too_short_for_is_said(run, model, corpus, caplog):
+    # 3 videos of 6 s: 200 an hour are one alarm, 100 are none.
+    options = {"--model": model, "--corpus": corpus, "--tiou": 0.1}
+    run("calibrate", options | {"--target": "alarms-per-hour=200"})
+    assert caplog.text == ""
+    run("calibrate", options | {"--target": "alarms-per-hour=100"})
+    assert "100 false alarms an hour are 0.50 in the 0.005 hours of the validation split, so not one" in caplog.text
+
+
 def test_events_are_found_at_the_thresholds_that_were_chosen(run, model, corpus, tmp_path):
     options = {"--model": model, "--corpus": corpus}
     assert run("calibrate", options, "--target", "recall=0.5", "--collar", 2)[0] == 0

@@ -40,8 +40,8 @@ class FeatureGrid:
         whole = self.stride % 1 == 0 and self.window % 1 == 0
         if not (0 < self.frame_rate < float("inf") and self.stride >= 1 and self.window >= 1 and whole):
             raise ValueError(
-                "A feature grid needs a finite frame_rate > 0, and whole numbers of frames, stride >= 1 and window >= 1; "
-                f"got {self.frame_rate} frames/s, stride {self.stride} and window {self.window}."
+                "A feature grid needs a finite frame_rate > 0 and whole frames, stride >= 1 and window >= 1; got "
+                f"{self.frame_rate} frames/s, stride {self.stride} and window {self.window}."
             )
         # One representation of one clock, so that a grid read from JSON equals the grid that was written.
         object.__setattr__(self, "frame_rate", float(self.frame_rate))
