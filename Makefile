@@ -19,6 +19,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/network.py
 	$(BIN)/python tests/benchmarks/corpus.py
 	$(BIN)/python tests/benchmarks/metric.py
+	$(BIN)/python tests/benchmarks/training.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from esg_transformers.data.annotations import replacing
 from esg_transformers.data.description import describe, plot_description, read_corpus_annotations
 from esg_transformers.data.formats import FORMATS, read_annotations
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.visualization import save_figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,13 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         with replacing(arguments.json) as file:
             json.dump(description, file, indent=2)
     if arguments.picture:
-        path = Path(arguments.picture)
-        partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-        try:
-            plot_description(description).savefig(partial, dpi=120)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        save_figure(arguments.picture, plot_description(description))
     print(_as_text(description))
 
 

@@ -27,7 +27,7 @@ from esg_transformers.visualization import save_timeline_html, save_timeline_png
 
 CLIPS = {"train": 80, "validation": 20, "test": 30}
 TRAINING = LocalizationTrainingArguments(
-    epochs=40, warmup_epochs=2, learning_rate=2e-3, batch_size=8, ema_decay=0.99, keep_checkpoints=1
+    epochs=40, warmup_epochs=2, learning_rate=2e-3, batch_size=8, ema_decay=0.99, keep_checkpoints=1, tracker="none"
 )
 
 
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _train(train_set, validation_set: EventCorpus, output: Path) -> None:
     model, processor = new_model(train_set, "tiny", TRAINING.seed)
-    train(model, processor, train_set, validation_set, output, TRAINING, resume=True)
+    train(model, processor, train_set, validation_set, output, TRAINING)
 
 
 def _evaluate(folder: Path, dataset: EventCorpus) -> dict:

@@ -22,9 +22,10 @@ from esg_transformers.cli.tables import (
 from esg_transformers.data.annotations import replacing
 from esg_transformers.data.formats import read_annotations
 from esg_transformers.evaluation import Overlap, detection_report, mean_average_precision
-from esg_transformers.evaluation.error_analysis import error_analysis, save_error_analysis
+from esg_transformers.evaluation.error_analysis import error_analysis, plot_error_analysis
 from esg_transformers.evaluation.uncertainty import bootstrap_map, compare_map, interval_tails
 from esg_transformers.training.inference import localize_dataset
+from esg_transformers.visualization import save_figure
 
 logger = logging.get_logger(__name__)
 
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"\nBetter than {arguments.against} by, in points:\n\n{comparison_table(report['comparison'])}")
     if arguments.errors:
         report["errors"] = error_analysis(found, true, localized.durations)
-        save_error_analysis(arguments.errors, report["errors"])
+        save_figure(arguments.errors, plot_error_analysis(report["errors"]))
         print(f"\n{error_tables(report['errors'])}")
     if arguments.report:
         with replacing(arguments.report) as file:

@@ -18,6 +18,7 @@ from esg_transformers.cli import (
     corpus_validate,
     demo,
     evaluate,
+    finetune,
     localize,
     train,
 )
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Find every event that is both seen and heard in a video: train, evaluate and use ESG-Net.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, train, calibrate, evaluate, localize):
+    for command in (demo, train, finetune, calibrate, evaluate, localize):
         _add_command(commands, command, command.__name__.rpartition(".")[2])
     for group, summary, members in (
         (

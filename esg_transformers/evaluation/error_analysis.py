@@ -9,9 +9,7 @@ first (DETAD takes any of them).
 """
 
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,17 +164,6 @@ def plot_error_analysis(analysis: dict[str, Any]) -> "Figure":
         axes.set_title(title, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def save_error_analysis(path: str | os.PathLike, analysis: dict[str, Any]) -> None:
-    """Write the picture that `plot_error_analysis` draws to a PNG file, in one step."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        plot_error_analysis(analysis).savefig(partial, format="png", dpi=150, bbox_inches="tight")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _kinds(classes: list[ClassMatches], tiou: float) -> list[np.ndarray]:

@@ -57,7 +57,10 @@ def localize_dataset(
         On every process, all videos of the data set.
     """
     collate = EventLocalizationCollator(processor)
-    mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)  # type: ignore[arg-type]
+    num_videos, num_processes = len(dataset), accelerator.num_processes  # type: ignore[arg-type]
+    # As many in each process, some twice if need be: where weights are sharded, all have to make the same calls.
+    rounds = range(-(-num_videos // num_processes))
+    mine = [(round * num_processes + accelerator.process_index) % num_videos for round in rounds]
     loader = DataLoader(
         torch.utils.data.Subset(dataset, mine), batch_size=batch_size, collate_fn=lambda x: (x, collate(x))
     )
@@ -80,7 +83,7 @@ def localize_dataset(
                 rows.append((mine[len(rows)], example["video_id"], found_here, truth, example["duration"]))
             progress.update(len(examples))
     model.train(was_training)
-    rows = sorted(gather_object(rows), key=lambda row: row[0])
+    rows = [row for _, row in sorted({row[0]: row for row in gather_object(rows)}.items())]
     return Localized(
         [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows]
     )

@@ -1,24 +1,23 @@
 """Training of ESG-Net, with Accelerate: any configuration that `accelerate launch` takes."""
 
 import json
+import math
 import os
 import shutil
-import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from accelerate.utils import gather_object, is_tensorboard_available, is_trackio_available, is_wandb_available
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from esg_transformers.data.annotations import Example
@@ -27,16 +26,19 @@ from esg_transformers.data.cropping import random_crop
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.training.arguments import LocalizationTrainingArguments
-from esg_transformers.training.ema import exponential_moving_average
+from esg_transformers.training.batches import TrainingBatches, lengths_of
+from esg_transformers.training.checkpoints import Checkpoints, whole_state_dict
+from esg_transformers.training.ema import AveragedWeights
 from esg_transformers.training.inference import evaluate_dataset
-from esg_transformers.training.model import check_dataset
+from esg_transformers.training.lora import merged_state_dict
+from esg_transformers.training.model import check_dataset, class_parameters
 
 logger = logging.get_logger(__name__)
 
 LOG_FILE = "training_log.jsonl"
 CHECKPOINTS = "checkpoints"
-AVERAGE_FILE = "average.safetensors"
-PROGRESS_FILE = "progress.json"
+# What may change when a run is started again: it decides neither what is learnt nor what is kept.
+FREE_SETTINGS = ("num_workers", "eval_batch_size", "checkpoint_steps", "keep_checkpoints", "tracker", "patience")
 
 
 @dataclass
@@ -44,16 +46,20 @@ class TrainingProgress:
     """How far a run is; saved with every checkpoint.
 
     Args:
-        epoch: epochs that are complete.
+        step: steps that are complete.
+        epoch: epochs that are complete, their evaluation included.
         best_epoch: the epoch whose averaged weights scored best on the validation split, from 1 on; 0 before the first.
         best_map: their average mAP.
         log: one record of each epoch, as written to `training_log.jsonl`.
+        sums: of the present epoch's losses so far, for each process.
     """
 
+    step: int = 0
     epoch: int = 0
     best_epoch: int = 0
     best_map: float = -1.0
     log: list[dict[str, Any]] = field(default_factory=list)
+    sums: list[dict[str, float]] = field(default_factory=list)
 
 
 class TrainingCrops(Dataset):
@@ -87,28 +93,30 @@ def train(
     validation_set: Dataset,
     output_dir: str | os.PathLike,
     arguments: LocalizationTrainingArguments | None = None,
-    resume: bool = False,
 ) -> TrainingProgress:
     """Train a model, score its averaged weights after every epoch, and keep the best ones in `output_dir`.
 
     `output_dir` then holds the best model and its processor as `from_pretrained` loads them, `training_log.jsonl` with
-    one record per epoch, and `checkpoints/` to go on from.
+    one record per epoch, and `checkpoints/`. A run that was ended, by whatever means, goes on from its last whole
+    checkpoint when it is started again in the same way, and ends with the weights it would have had: on the CPU bit by
+    bit, since all that is drawn follows from the seed and the number of the step.
 
     Args:
-        model: with the labels of the data sets.
+        model: with the labels of the data sets. Parameters that do not require gradients stay as they are.
         processor: for their features.
-        train_set: examples to learn from; see `Example`.
+        train_set: examples to learn from; see `Example`. With an attribute `durations`, seconds of each video, those
+            of similar length share a batch.
         validation_set: examples that the best epoch is chosen on.
         output_dir: made if it is missing.
         arguments: settings of the run.
-        resume: go on from the last checkpoint in `output_dir`; without one the run starts anew.
 
     Returns:
         The progress at the end.
 
     Raises:
         ValueError: if a data set does not fit the processor or the model's labels, if `output_dir` is a file or holds
-            another run and `resume` is not set, or if the loss is no longer finite.
+            another run, or if the loss or its gradients are no longer finite.
+        OSError: if a checkpoint cannot be written.
     """
     arguments = arguments or LocalizationTrainingArguments()
     output_dir = Path(output_dir)
@@ -117,150 +125,250 @@ def train(
     for name, dataset in (("training", train_set), ("validation", validation_set)):
         check_dataset(f"The {name} set", dataset, model, processor)
     accelerator = Accelerator(
-        mixed_precision=arguments.mixed_precision,
+        mixed_precision=None if arguments.mixed_precision == "auto" else arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-        step_scheduler_with_optimizer=False,
+        log_with=_tracker(arguments.tracker),
+        project_dir=output_dir,
     )
-    if (output_dir / CHECKPOINTS).exists() and not resume:
-        raise ValueError(
-            f"{output_dir} holds the checkpoints of another run. Resume it, or give another output folder."
-        )
-    set_seed(arguments.seed)
     crops = TrainingCrops(train_set, processor.feature_grid, arguments.max_steps, arguments.seed)
-    num_videos = len(crops)
+    batches = TrainingBatches(
+        lengths_of(train_set, processor.feature_grid, arguments.max_steps),
+        len(crops),
+        arguments.batch_size,
+        accelerator.gradient_accumulation_steps,
+        arguments.seed,
+        accelerator.num_processes,
+        accelerator.process_index,
+    )
     loader = DataLoader(
         crops,
-        batch_size=arguments.batch_size,
-        shuffle=True,
-        # As published, but for a set that is smaller than a step.
-        drop_last=num_videos >= arguments.batch_size * accelerator.num_processes,
+        batch_sampler=batches,
         num_workers=arguments.num_workers,
         collate_fn=EventLocalizationCollator(processor),
+        pin_memory=accelerator.device.type == "cuda",
     )
-    optimizer = torch.optim.AdamW(_parameter_groups(model, arguments.weight_decay), lr=arguments.learning_rate)
-    average = exponential_moving_average(model.to(accelerator.device), arguments.ema_decay)
-    averaged_model = cast(PreTrainedModel, average.module)
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    steps_per_epoch = -(-len(loader) // arguments.gradient_accumulation_steps)
-    scheduler = get_cosine_schedule_with_warmup(
-        optimizer, arguments.warmup_epochs * steps_per_epoch, arguments.epochs * steps_per_epoch
+    if arguments.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    run = _identity(arguments, model, train_set, accelerator)
+    optimizer = torch.optim.AdamW(parameter_groups(model, arguments), lr=arguments.learning_rate)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    average = AveragedWeights(model, arguments.ema_decay)
+    checkpoints = Checkpoints(
+        output_dir / CHECKPOINTS, run, arguments.keep_checkpoints, accelerator, model, optimizer, average
     )
-    scheduler = accelerator.prepare(scheduler)
-    progress = TrainingProgress()
-    last = _last_checkpoint(output_dir)
-    if resume and last is not None:
-        try:
-            accelerator.load_state(str(last))
-            average.load_state_dict(load_file(last / AVERAGE_FILE))
-            progress = TrainingProgress(**json.loads((last / PROGRESS_FILE).read_text(encoding="utf-8")))
-        except (RuntimeError, OSError, ValueError, TypeError, SafetensorError) as error:
-            raise ValueError(
-                f"{last} is a checkpoint of another model, or damaged: {str(error).splitlines()[0]} Resume with the "
-                "settings the run was started with, or give another output folder."
-            ) from error
-        logger.info(f"Resumed from {last}.")
+    progress = TrainingProgress(**(checkpoints.resume() or {}))
 
+    epoch_steps = batches.steps_per_epoch
+    trainer = _Trainer(accelerator, model, optimizer, average, arguments, epoch_steps)
     with tqdm(
-        total=arguments.epochs * steps_per_epoch,
-        initial=progress.epoch * steps_per_epoch,
+        total=arguments.epochs * epoch_steps,
+        initial=progress.step,
         desc="Training",
         unit=" steps",
         disable=not accelerator.is_main_process,
     ) as bar:
-        while progress.epoch < arguments.epochs:
+        while progress.epoch < arguments.epochs and not _is_stopped(progress, arguments.patience):
             crops.epoch = progress.epoch
-            loader.set_epoch(progress.epoch)
-            record = _train_epoch(
-                accelerator, model, optimizer, scheduler, loader, average, arguments.max_grad_norm, bar
-            )
-            metrics = evaluate_dataset(
-                averaged_model, processor, validation_set, accelerator, arguments.eval_batch_size
-            )
+            batches.start(progress.epoch, progress.step - progress.epoch * epoch_steps)
+            losses = trainer.sums_from(progress)
+            for _ in trainer.steps(loader, progress.step, losses):
+                progress.step += 1
+                bar.update()
+                if progress.step % arguments.checkpoint_steps == 0 and progress.step % epoch_steps:
+                    progress.sums = gather_object([{name: value.item() for name, value in losses.items()}])
+                    checkpoints.save(progress.step, asdict(progress))
+            record = trainer.means(losses)
+            if progress.epoch == 0:
+                trainer.warn_of_unseen_classes(accelerator.unwrap_model(model).config.id2label)
+            with average.in_place():
+                unwrapped = accelerator.unwrap_model(model)
+                metrics = evaluate_dataset(unwrapped, processor, validation_set, accelerator, arguments.eval_batch_size)
+                is_best = metrics["average_map"] > progress.best_map
+                weights = whole_state_dict(model) if is_best else {}
             progress.epoch += 1
+            progress.sums = []
             record = {"epoch": progress.epoch, **record, **{k: v for k, v in metrics.items() if k != "per_class"}}
             progress.log.append(record)
-            if metrics["average_map"] > progress.best_map:
+            if is_best:
                 progress.best_map, progress.best_epoch = metrics["average_map"], progress.epoch
-                if accelerator.is_main_process:
-                    _save_model(averaged_model, processor, output_dir)
-            _save_checkpoint(accelerator, output_dir, average, progress, arguments.keep_checkpoints)
             if accelerator.is_main_process:
+                if is_best:
+                    _save_model(unwrapped, weights, processor, output_dir)
                 _write_log(progress.log, output_dir)
+            checkpoints.save(progress.step, asdict(progress))
+            if accelerator.log_with:
+                if not accelerator.trackers:  # not before there is something to track: a refused run leaves nothing
+                    accelerator.init_trackers("runs", config=asdict(arguments))
+                accelerator.log(record, step=progress.step)
             bar.set_postfix(loss=f"{record['loss']:.3f}", mAP=f"{100 * record['average_map']:.1f}")
+    if accelerator.trackers:
+        accelerator.end_training()
     return progress
 
 
-def _train_epoch(accelerator, model, optimizer, scheduler, loader, average, max_grad_norm, bar) -> dict[str, float]:
-    """One pass over the training set; means of the losses, of all processes."""
-    model.train()
-    sums: dict[str, torch.Tensor] = {}
-    for batch in loader:
-        with accelerator.accumulate(model):
-            outputs = model(**batch)
-            if not torch.isfinite(outputs.loss):
-                parts = {name: value.item() for name, value in outputs.loss_dict.items()}
+class _Trainer:
+    """What the steps of one run share."""
+
+    def __init__(
+        self, accelerator, model, optimizer, average, arguments: LocalizationTrainingArguments, epoch_steps: int
+    ):
+        self.accelerator, self.model, self.optimizer, self.average = accelerator, model, optimizer, average
+        self.arguments, self.epoch_steps = arguments, epoch_steps
+        self.is_seen = torch.zeros(accelerator.unwrap_model(model).config.num_labels, device=accelerator.device)
+
+    def steps(self, loader: DataLoader, first: int, losses: dict[str, Tensor]) -> Iterator[None]:
+        """The steps of the rest of an epoch, adding to the sums of its losses."""
+        self.model.train()
+        accumulation = self.accelerator.gradient_accumulation_steps
+        batches = iter(loader)
+        for step in range(first, first + len(loader) // accumulation):
+            # Whatever is drawn in a step follows from its number, so that no state of chance has to be kept.
+            torch.manual_seed(_mixed(self.arguments.seed, step, self.accelerator.process_index))
+            self._set_learning_rate(step)
+            for part in range(accumulation):
+                batch = next(batches).to(self.accelerator.device, non_blocking=True)
+                if part + 1 < accumulation:
+                    with self.accelerator.no_sync(self.model):
+                        self._backward(batch, losses)
+                else:
+                    self._backward(batch, losses)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm)
+            if self.accelerator.scaler is None and not torch.isfinite(norm):
                 raise ValueError(
-                    f"The loss is {outputs.loss.item()} ({parts}). Lower `learning_rate`, or train without fp16."
+                    f"The gradients of step {step + 1} have norm {norm.item()}. Lower `learning_rate`, or lengthen "
+                    "`warmup_epochs`; the last checkpoint is from before this step."
                 )
-            accelerator.backward(outputs.loss)
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
-            optimizer.step()
-            if accelerator.sync_gradients:
-                scheduler.step()
-            optimizer.zero_grad()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.average.update()
+            yield
+
+    def _backward(self, batch, losses: dict[str, Tensor]) -> None:
+        outputs = self.model(**batch)
+        if not torch.isfinite(outputs.loss):
+            parts = {name: value.item() for name, value in outputs.loss_dict.items()}
+            raise ValueError(
+                f"The loss is {outputs.loss.item()} ({parts}). Lower `learning_rate`, or train without fp16."
+            )
+        self.accelerator.backward(outputs.loss)
         for name, value in {"loss": outputs.loss, **outputs.loss_dict}.items():
-            sums[name] = sums.get(name, 0) + value.detach()
-        if accelerator.sync_gradients:
-            average.update_parameters(accelerator.unwrap_model(model))
-            bar.update()
-    means = {name: value / len(loader) for name, value in sums.items()}
-    means = accelerator.reduce(means, reduction="mean")
-    return {name: value.item() for name, value in means.items()} | {"learning_rate": scheduler.get_last_lr()[0]}
+            losses[name] = losses.get(name, 0) + value.detach().float()
+        labels = batch["class_labels"]
+        self.is_seen[labels[labels >= 0]] = 1
+
+    def _set_learning_rate(self, step: int) -> None:
+        warmup = self.arguments.warmup_epochs * self.epoch_steps
+        self.factor = learning_rate_factor(step, warmup, self.arguments.epochs * self.epoch_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.factor * group["highest_lr"]
+
+    def sums_from(self, progress: TrainingProgress) -> dict[str, Tensor]:
+        """The losses so far of an epoch that is gone on with."""
+        if not progress.sums:
+            return {}
+        mine = progress.sums[self.accelerator.process_index]
+        return {name: torch.tensor(value, device=self.accelerator.device) for name, value in mine.items()}
+
+    def means(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Means over the batches of an epoch and all processes, and its last learning rate."""
+        count = self.epoch_steps * self.accelerator.gradient_accumulation_steps
+        means = self.accelerator.reduce({name: value / count for name, value in losses.items()}, reduction="mean")
+        rate = self.arguments.learning_rate * self.factor
+        return {name: value.item() for name, value in means.items()} | {"learning_rate": rate}
+
+    def warn_of_unseen_classes(self, id2label: dict[int, str]) -> None:
+        """Name the classes that no video of the first epoch had an event of."""
+        is_seen = self.accelerator.reduce(self.is_seen, reduction="sum")
+        unseen = [id2label[index] for index in (is_seen == 0).nonzero()[:, 0].tolist()]
+        if unseen and self.accelerator.is_main_process:
+            logger.warning(
+                f"No training video has an event of {len(unseen)} of {len(id2label)} classes, which will hardly be "
+                f"found: {', '.join(unseen[:10])}{', ...' if len(unseen) > 10 else ''}."
+            )
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay for the weights of linear and convolution layers only, as in UnAV (libs/utils/train_utils.py, 1609deb)."""
+def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
+    """What share of the highest learning rate a step has: a line up from 0, then half a cosine down.
+
+    >>> [round(learning_rate_factor(step, 2, 6), 3) for step in range(6)]
+    [0.0, 0.5, 1.0, 0.854, 0.5, 0.146]
+    """
+    if step < warmup_steps:
+        return step / warmup_steps
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1))
+
+
+def parameter_groups(model: PreTrainedModel, arguments: LocalizationTrainingArguments) -> list[dict[str, Any]]:
+    """What is trained, by weight decay and learning rate.
+
+    Decay is for the weights of linear and convolution layers only, as in UnAV (libs/utils/train_utils.py, 1609deb). The
+    body is the model without its heads and without what it has of each class; it learns at
+    `body_learning_rate_scale` times the rate.
+    """
     decayed = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d))}
+    of_classes = class_parameters(model)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = arguments.weight_decay if id(parameter) in decayed else 0.0
+            is_body = name.startswith(f"{model.base_model_prefix}.") and name not in of_classes
+            scale = arguments.body_learning_rate_scale if is_body else 1.0
+            groups.setdefault((decay, scale), []).append(parameter)
     return [
-        {"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": weight_decay},
-        {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
+        {"params": params, "weight_decay": decay, "highest_lr": scale * arguments.learning_rate}
+        for (decay, scale), params in groups.items()
     ]
 
 
-def _last_checkpoint(output_dir: Path) -> Path | None:
-    return max((output_dir / CHECKPOINTS).glob("epoch-*"), default=None)
+def _identity(
+    arguments: LocalizationTrainingArguments, model: PreTrainedModel, train_set: Dataset, accelerator: Accelerator
+) -> dict[str, Any]:
+    """What must be the same for a run to be gone on with, by the names that a refusal gives."""
+    settings = {name: value for name, value in asdict(arguments).items() if name not in FREE_SETTINGS}
+    videos = json.dumps([len(train_set), list(getattr(train_set, "video_ids", ()))])  # type: ignore[arg-type]
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return settings | {
+        "the model": sha256(model.config.to_json_string(use_diff=False).encode()).hexdigest()[:12],
+        "the trained parameters": sha256(json.dumps(trained).encode()).hexdigest()[:12],
+        "the training videos": sha256(videos.encode()).hexdigest()[:12],
+        "the number of processes": accelerator.num_processes,
+        "gradient_accumulation_steps": accelerator.gradient_accumulation_steps,
+        "mixed_precision": accelerator.mixed_precision,
+    }
 
 
-def _save_checkpoint(
-    accelerator: Accelerator, output_dir: Path, average: AveragedModel, progress: TrainingProgress, keep: int
+def _is_stopped(progress: TrainingProgress, patience: int) -> bool:
+    return 0 < patience <= progress.epoch - progress.best_epoch and progress.epoch > 0
+
+
+def _tracker(name: str) -> str | None:
+    """The tracker to give to Accelerate, which leaves out in silence what is not installed."""
+    is_installed = {
+        "tensorboard": is_tensorboard_available,
+        "wandb": is_wandb_available,
+        "trackio": is_trackio_available,
+    }
+    if name == "auto":
+        return "tensorboard" if is_tensorboard_available() else None
+    if name in is_installed and not is_installed[name]():
+        raise ImportError(f"The tracker {name} is not installed: `pip install {name}`, or choose another.")
+    return None if name == "none" else name
+
+
+def _mixed(*numbers: int) -> int:
+    """One number out of several, in which every bit of each counts."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _save_model(
+    model: PreTrainedModel, weights: dict[str, Tensor], processor: EsgNetProcessor, output_dir: Path
 ) -> None:
-    """Write a checkpoint beside its place, rename it when it is whole, and remove the oldest."""
-    folder = output_dir / CHECKPOINTS
-    partial = folder / f".epoch-{progress.epoch:04d}"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        # Not through Accelerate, which would pickle them and run what a pickle holds when it is read.
-        save_file(average.state_dict(), partial / AVERAGE_FILE)
-        (partial / PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        partial.rename(folder / f"epoch-{progress.epoch:04d}")
-        for old in sorted(folder.glob("epoch-*"))[:-keep]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
-
-
-def _save_model(model: PreTrainedModel, processor: EsgNetProcessor, output_dir: Path) -> None:
     """Save a model and its processor; a file of an earlier epoch is replaced in one step, when the new one is whole."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    partial = output_dir / f".{uuid.uuid4().hex[:8]}"
+    partial = output_dir / ".model"
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed here
     try:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=merged_state_dict(model, weights))
         processor.save_pretrained(partial)
         for path in partial.iterdir():
             path.replace(output_dir / path.name)
@@ -269,6 +377,7 @@ def _save_model(model: PreTrainedModel, processor: EsgNetProcessor, output_dir: 
 
 
 def _write_log(log: list[dict[str, Any]], output_dir: Path) -> None:
+    output_dir.mkdir(parents=True, exist_ok=True)
     partial = output_dir / f".{LOG_FILE}"
     partial.write_text("".join(json.dumps(record) + "\n" for record in log), encoding="utf-8")
     partial.replace(output_dir / LOG_FILE)

@@ -5,7 +5,7 @@ import pytest
 
 from esg_transformers.cli.main import main
 
-COMMANDS = ("demo", "train", "evaluate", "localize")
+COMMANDS = ("demo", "train", "finetune", "calibrate", "evaluate", "localize")
 
 
 def test_without_a_command_the_usage_is_shown(capsys):

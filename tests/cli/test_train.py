@@ -32,13 +32,26 @@ def test_the_trained_model_loads_and_knows_its_labels_and_encoder(trained, corpu
     assert len(log_of(trained)) == 2
 
 
-def test_a_run_is_summed_up_and_resumed_only_when_asked(run, refused, corpus, tmp_path):
+def test_a_run_is_summed_up_and_gone_on_with_by_the_same_command_only(run, refused, corpus, tmp_path):
     options = {"--corpus": corpus, "--output": tmp_path / "model"} | QUICK
     code, printed, _ = run("train", options)
     assert code == 0
     assert printed.startswith("Epoch 1 of 1 was the best: average mAP ")
-    assert "holds the checkpoints of another run" in refused("train", options)
-    assert run("train", options, "--resume")[:2] == (0, printed)
+    assert (tmp_path / "model" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "of another run: epochs was 1 and is 2" in refused("train", options | {"--epochs": 2})
+    assert run("train", options)[:2] == (0, printed)
+
+
+def test_settings_come_from_a_file_and_options_win(run, refused, corpus, tmp_path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("epochs: 3\nwarmup_epochs: 0\nbatch_size: 2\ntracker: none\n")
+    options = {"--corpus": corpus, "--output": tmp_path / "model", "--size": "tiny", "--config": settings}
+    code, printed, _ = run("train", options, "--epochs", 1)
+    assert code == 0
+    assert printed.startswith("Epoch 1 of 1 was the best")
+    assert "epochs was 1 and is 3" in refused("train", options)
+    settings.write_text("epoch: 3\n")
+    assert "has a setting 'epoch', which there is not; did you mean 'epochs'?" in refused("train", options)
 
 
 @pytest.mark.parametrize("feature_set", ["i3d-vggish", "one-peace"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from esg_transformers.evaluation import error_analysis, mean_average_precision, plot_error_analysis
-from esg_transformers.evaluation.error_analysis import FALSE_KINDS, RIGHT, save_error_analysis
+from esg_transformers.evaluation.error_analysis import FALSE_KINDS, RIGHT
 
 
 def event(start, end, label="dog", score=None):
@@ -199,9 +199,6 @@ def test_the_picture_says_what_was_measured(tmp_path):
     )
     groups = [analysis["recall"][name] for name in ("length", "coverage", "instances", "others at once")]
     assert [label.get_text() for label in recall.get_yticklabels()] == [group for part in groups for group in part]
-    save_error_analysis(tmp_path / "errors.png", analysis)
-    assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.iterdir()] == ["errors.png"]
 
 
 def test_bad_input_is_refused_with_its_reason():

@@ -28,6 +28,13 @@ def test_the_defaults_are_the_published_recipe_of_unav():
         ("num_workers", -1),
         ("mixed_precision", "fp8"),
         ("keep_checkpoints", 0),
+        ("checkpoint_steps", 0),
+        ("patience", -1),
+        ("body_learning_rate_scale", -0.1),
+        ("tracker", "mlflow"),
+        ("epochs", 2.5),
+        ("learning_rate", float("nan")),
+        ("gradient_checkpointing", 1),
         ("seed", -1),
     ],
 )
@@ -40,3 +47,29 @@ def test_warm_up_must_leave_an_epoch():
     with pytest.raises(ValueError, match=r"`warmup_epochs` \(3\) must be fewer than `epochs` \(3\)"):
         LocalizationTrainingArguments(epochs=3, warmup_epochs=3)
     assert LocalizationTrainingArguments(epochs=3, warmup_epochs=0).warmup_epochs == 0
+
+
+def test_settings_come_from_yaml_and_json_and_those_given_win(tmp_path):
+    (tmp_path / "settings.yaml").write_text("epochs: 7\nlearning_rate: 2e-3  # text to YAML 1.1\ntracker: none\n")
+    arguments = LocalizationTrainingArguments.from_file(tmp_path / "settings.yaml", {"epochs": 9})
+    assert arguments == LocalizationTrainingArguments(epochs=9, learning_rate=2e-3, tracker="none")
+    (tmp_path / "settings.json").write_text('{"epochs": 6, "weight_decay": 0}')
+    assert LocalizationTrainingArguments.from_file(tmp_path / "settings.json").epochs == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch: 7", "has a setting 'epoch', which there is not; did you mean 'epochs'"),
+        ("epochs: many", "`epochs` must be int; got 'many'"),
+        ("- epochs", "holds list; expected settings"),
+        ("epochs: [", "is not a YAML or JSON file"),
+        ("epochs: !!python/object/apply:os.getcwd []", "is not a YAML or JSON file"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_refused_by_what_is_wrong(tmp_path, content, message):
+    (tmp_path / "settings.yaml").write_text(content)
+    with pytest.raises(ValueError, match=f"settings.yaml.*{message}"):
+        LocalizationTrainingArguments.from_file(tmp_path / "settings.yaml")
+    with pytest.raises(FileNotFoundError, match=r"No settings file at .*none\.yaml"):
+        LocalizationTrainingArguments.from_file(tmp_path / "none.yaml")

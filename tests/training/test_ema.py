@@ -2,18 +2,19 @@ import pytest
 import torch
 from torch import nn
 
-from esg_transformers.training.ema import exponential_moving_average
+from esg_transformers.training.ema import AveragedWeights
 
 
 def averages(decay, weights):
     """The average of a layer's only weight after each update, and what it follows."""
     layer = nn.Linear(1, 1, bias=False)
-    average = exponential_moving_average(layer, decay)
+    average = AveragedWeights(layer, decay)
     values = []
     for weight in weights:
         nn.init.constant_(layer.weight, weight)
-        average.update_parameters(layer)
-        values.append(average.module.weight.item())
+        average.update()
+        with average.in_place():
+            values.append(layer.weight.item())
     return values
 
 
@@ -31,20 +32,33 @@ def test_the_decay_is_never_above_the_one_asked_for():
 
 def test_a_long_run_ends_at_the_decay_asked_for():
     layer = nn.Linear(1, 1, bias=False)
-    average = exponential_moving_average(layer, 0.999)
-    nn.init.constant_(average.module.weight, 0.0)
+    nn.init.constant_(layer.weight, 0.0)
+    average = AveragedWeights(layer, 0.999)
+    average.take(9000)  # 9001 / 9010 is just above 0.999
     nn.init.constant_(layer.weight, 1.0)
-    average.n_averaged.fill_(9000)  # 9001 / 9010 is just above 0.999
-    average.update_parameters(layer)
-    assert average.module.weight.item() == pytest.approx(0.001)
+    average.update()
+    with average.in_place():
+        assert layer.weight.item() == pytest.approx(0.001)
 
 
-def test_buffers_are_copied_and_the_average_is_not_trained():
+def test_the_model_has_its_own_weights_again_bit_by_bit_even_after_an_error():
+    layer = nn.Linear(3, 2)
+    average = AveragedWeights(layer, 0.5)
+    nn.init.normal_(layer.weight)
+    own = layer.weight.detach().clone()
+    with pytest.raises(KeyError), average.in_place():
+        assert not torch.equal(layer.weight, own)
+        raise KeyError
+    assert torch.equal(layer.weight, own)
+
+
+def test_frozen_parameters_and_buffers_are_those_of_the_model():
     layer = nn.BatchNorm1d(2)
-    average = exponential_moving_average(layer, 0.9)
+    layer.bias.requires_grad_(False)
+    average = AveragedWeights(layer, 0.9)
     layer.running_mean.fill_(5.0)
-    average.update_parameters(layer)
-    average.update_parameters(layer)
-    torch.testing.assert_close(average.module.running_mean, torch.tensor([5.0, 5.0]))
-    assert not any(parameter.requires_grad for parameter in average.parameters())
-    assert all(parameter.requires_grad for parameter in layer.parameters())
+    layer.bias.fill_(3.0)
+    nn.init.constant_(layer.weight, 7.0)
+    with average.in_place():
+        assert layer.weight.tolist() == [1.0, 1.0]
+        assert (layer.bias.tolist(), layer.running_mean.tolist()) == ([3.0, 3.0], [5.0, 5.0])

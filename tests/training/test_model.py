@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
-from esg_transformers.training.model import check_dataset, new_model
+from esg_transformers.training.model import check_dataset, class_parameters, freeze, new_model, with_labels
 
 
 def test_a_new_model_and_its_processor_are_made_for_the_data_set(simulated):
@@ -57,3 +57,70 @@ def test_a_processor_of_another_model_is_refused(simulated, small_model):
     model.config.visual_size = 7
     with pytest.raises(ValueError, match="config has 7 visual and 4 audio channels; this model takes 6 and 4"):
         check_dataset("The set", simulated(0), model, processor)
+
+
+def test_what_grows_with_the_classes_is_known(small_model):
+    grown = class_parameters(small_model(num_semantic_stages=1)[0])
+    assert grown.pop("classification_head.output.weight") == (0, 1)
+    assert grown.pop("boundary_head.output.weight") == (0, 2)  # start and end of each class
+    assert {name for name in grown if "head" in name} == {
+        "classification_head.output.bias",
+        "boundary_head.output.bias",
+    }
+    assert grown.pop("model.semantic_interaction.prototypes") == (0, 1)
+    assert sum(".classifiers." in name for name in grown) == 3  # visual, audio, fused
+
+
+def test_a_class_keeps_its_weights_in_another_set_of_classes(small_model):
+    model, _ = small_model()
+    adapted, known = with_labels(model, ("rain", "speech", "alarm"), seed=1)
+    assert known == ["speech", "alarm"]
+    assert adapted.config.id2label == {0: "rain", 1: "speech", 2: "alarm"}
+    assert adapted.config.label2id == {"rain": 0, "speech": 1, "alarm": 2}
+    old, new = model.state_dict(), adapted.state_dict()
+    assert torch.equal(new["classification_head.output.weight"][[2, 1]], old["classification_head.output.weight"])
+    assert torch.equal(new["boundary_head.output.bias"][2:4], old["boundary_head.output.bias"][2:4])  # speech
+    assert torch.equal(new["boundary_head.output.weight"][4:6], old["boundary_head.output.weight"][0:2])  # alarm
+    assert torch.equal(new["model.semantic_interaction.prototypes"][1], old["model.semantic_interaction.prototypes"][1])
+    # A class that is new starts as in a new model: improbable.
+    assert torch.equal(new["classification_head.output.bias"][0], new["classification_head.output.bias"].min())
+    rest = old.keys() - class_parameters(model).keys()
+    assert all(torch.equal(new[name], old[name]) for name in rest)
+    # Without classes that are new, it is the same model. A new one has its share in the guidance.
+    adapted, _ = with_labels(model.eval(), ("speech", "alarm"))
+    features = {"visual_features": torch.randn(1, 12, 6), "audio_features": torch.randn(1, 12, 4)}
+    torch.testing.assert_close(adapted(**features).offsets[..., [1, 0], :], model(**features).offsets)
+
+
+def test_the_classes_of_unav_are_carried_over_as_well(simulated):
+    from esg_transformers.models.unav.configuration_unav import UnavConfig
+    from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
+
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "visual_size": 6, "audio_size": 4}
+    model = UnavForEventLocalization(UnavConfig(**sizes, id2label={0: "alarm", 1: "speech"})).eval()
+    adapted, known = with_labels(model, ("speech", "alarm"))
+    assert known == ["speech", "alarm"]
+    features = {"visual_features": torch.randn(1, 64, 6), "audio_features": torch.randn(1, 64, 4)}
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            adapted(**features).logits[..., [1, 0]], model(**features).logits, rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("labels", [(), ("alarm", "alarm")])
+def test_a_set_of_classes_must_name_each_once(small_model, labels):
+    with pytest.raises(ValueError, match="`labels` must be different class names"):
+        with_labels(small_model()[0], labels)
+
+
+def test_parts_are_frozen_by_name(small_model):
+    model, _ = small_model()
+    freeze(model, ["model.embeddings", "level_scale"])
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in model.named_parameters() if name.startswith("model.embeddings.")} | {
+        "level_scale"
+    }
+    with pytest.raises(ValueError, match=r"no part 'model.embedding'; parts are .*model\.embeddings, model\.semantic"):
+        freeze(model, ["model.embedding"])
+    with pytest.raises(ValueError, match="nothing is left to train"):
+        freeze(model, ["model", "classification_head", "boundary_head"])

@@ -372,7 +372,7 @@ class EsgNetSemanticClassifier(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.hidden_size)
         self.projection = nn.Linear(config.hidden_size, config.semantic_size)
-        self.log_scale = nn.Parameter(torch.empty(()))
+        self.log_scale = nn.Parameter(torch.empty(1))  # FSDP shards no scalars
         self.bias = nn.Parameter(torch.empty(config.num_labels))
 
     def forward(self, hidden_states: Tensor, prototypes: Tensor) -> Tensor:

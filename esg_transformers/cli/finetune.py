@@ -1,0 +1,109 @@
+"""Fine-tune a trained model on a corpus, with the classes of that corpus.
+
+Classes that the model knows by name keep their weights; others start anew. A run that was ended goes on from its last
+checkpoint when the same command is given again. The output folder is a model with a score threshold for each class, a
+model card and a learning curve.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate import Accelerator, PartialState
+from transformers.utils import PROCESSOR_NAME
+
+from esg_transformers.cli.sources import open_model
+from esg_transformers.cli.tables import training_summary
+from esg_transformers.cli.train import add_settings, read_settings
+from esg_transformers.data.annotations import replacing
+from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.data.description import read_corpus_annotations
+from esg_transformers.evaluation import BestF1, choose_thresholds, mean_average_precision
+from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.card import model_card
+from esg_transformers.training.inference import localize_dataset
+from esg_transformers.training.loop import train
+from esg_transformers.training.lora import add_lora
+from esg_transformers.training.model import freeze, with_labels
+from esg_transformers.visualization import plot_learning_curve, save_figure
+
+SETTINGS = LocalizationTrainingArguments(
+    epochs=30, warmup_epochs=2, learning_rate=1e-3, batch_size=8, ema_decay=0.99, patience=10
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command, the settings of `LocalizationTrainingArguments` among them."""
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="the trained model to start from")
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="a corpus with splits train and validation")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder of the fine-tuned model and its checkpoints"
+    )
+    parser.add_argument(
+        "--freeze", nargs="+", default=[], metavar="PART", help="parts to keep as they are, such as model.embeddings"
+    )
+    parser.add_argument(
+        "--lora-rank", type=int, metavar="RANK", help="train adapters of this rank in place of the body (needs peft)"
+    )
+    add_settings(parser, SETTINGS)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    settings = read_settings(arguments, SETTINGS)
+    train_set, validation_set = (EventCorpus(arguments.corpus, split) for split in ("train", "validation"))
+    pretrained, processor = open_model(arguments.model)
+    model, known = with_labels(pretrained, train_set.labels, settings.seed)
+    processor.thresholds = None  # they were for the scores of the other model
+    freeze(model, arguments.freeze)
+    if arguments.lora_rank is not None:
+        add_lora(model, arguments.lora_rank)
+    progress = train(model, processor, train_set, validation_set, arguments.output, settings)
+    processes = PartialState()
+    if processes.is_main_process:
+        print(f"Classes known before: {', '.join(known) or 'none'}.")
+        print(training_summary(progress, arguments.output))
+        save_figure(f"{arguments.output}/learning_curve.png", plot_learning_curve(progress.log))
+    _finish(arguments, settings, known)
+    processes.destroy_process_group()
+
+
+def _finish(arguments: argparse.Namespace, settings: LocalizationTrainingArguments, known: list[str]) -> None:
+    """Score the model, choose its thresholds, and write them and the model card beside it."""
+    output, accelerator = Path(arguments.output), Accelerator()
+    model, processor = open_model(arguments.output)
+    model = model.to(accelerator.device)
+    annotations, _ = read_corpus_annotations(arguments.corpus)
+    splits = [split for split in ("validation", "test") if any(v.split == split for v in annotations.videos.values())]
+    localized = {
+        split: localize_dataset(model, processor, EventCorpus(arguments.corpus, split), accelerator) for split in splits
+    }
+    if not accelerator.is_main_process:
+        return
+    metrics = {
+        split: mean_average_precision(events.found, events.true)
+        for split, events in localized.items()
+        if any(events.true)
+    }
+    validation = localized["validation"]
+    points = choose_thresholds(validation.found, validation.true, validation.durations, BestF1())
+    config = json.loads((output / PROCESSOR_NAME).read_text(encoding="utf-8"))
+    config["thresholds"] = {label: point.threshold for label, point in points.items()}
+    with replacing(output / PROCESSOR_NAME) as file:
+        file.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    card = model_card(
+        output.resolve().name,
+        Path(arguments.corpus).resolve().name,
+        annotations,
+        processor.encoder or {"name": "not known", "version": "not known"},
+        metrics,
+        points,
+        asdict(settings),
+        arguments.model,
+        known,
+    )
+    with replacing(output / "README.md") as file:
+        file.write(card)
+    for split, values in metrics.items():
+        print(f"{split}: average mAP {100 * values['average_map']:.1f}, mAP@0.5 {100 * values['mAP@0.5']:.1f}")

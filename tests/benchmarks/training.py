@@ -1,0 +1,136 @@
+"""Speed of training, ESG-Net against UnAV in one run, and where its time goes: `python tests/benchmarks/training.py`.
+
+A training step is forward pass, loss, backward pass, clipping, AdamW and the averaged weights, on a batch of random
+features of T = 224 with 100 classes. Times are medians; their ratios are what can be compared between machines. The
+profile is of a real `train` run over a corpus of simulated features on disk, by Python's own profiler.
+"""
+
+import argparse
+import cProfile
+import pstats
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, UnavConfig, UnavForEventLocalization
+from esg_transformers.data.corpus import EventCorpus, write_corpus
+from esg_transformers.data.simulation import simulate_splits
+from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.ema import AveragedWeights
+from esg_transformers.training.loop import parameter_groups, train
+from esg_transformers.training.model import new_model
+
+NUM_STEPS, NUM_CLASSES = 224, 100
+# What of the profile counts as what, by file and function; cumulative times of functions that do not call each other.
+COMPUTE = {
+    ("loop.py", "_backward"),
+    ("accelerator.py", "clip_grad_norm_"),
+    ("optimizer.py", "step"),
+    ("ema.py", "update"),
+}
+READING = {("dataloader.py", "__next__")}
+
+
+def batch_of(size: int, device: torch.device) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "visual_features": torch.randn(size, NUM_STEPS, 2048, generator=generator),
+        "audio_features": torch.randn(size, NUM_STEPS, 128, generator=generator),
+        "attention_mask": torch.ones(size, NUM_STEPS, dtype=torch.long),
+        "segment_labels": torch.tensor([[[10.0, 60.0], [40.0, 45.0], [100.0, 220.0]]]).repeat(size, 1, 1),
+        "class_labels": torch.tensor([[1, 17, 60]]).repeat(size, 1),
+    }
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def seconds_of_a_step(model: torch.nn.Module, size: int, repeats: int, device: torch.device) -> float:
+    """Median time of a training step, after one that is not counted."""
+    model = model.to(device).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, LocalizationTrainingArguments()), lr=1e-4)
+    average, batch = AveragedWeights(model, 0.999), batch_of(size, device)
+    times = []
+    for _ in tqdm(range(repeats + 1), desc=type(model).__name__, unit=" steps", leave=False):
+        start = time.perf_counter()
+        model(**batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+def print_against_unav(size: int, repeats: int, device: torch.device) -> None:
+    print(f"\n### A training step of {size} videos, T = {NUM_STEPS}, {NUM_CLASSES} classes\n")
+    print("| | videos a second | times UnAV |\n|---|---|---|")
+    models = {
+        "UnAV": UnavForEventLocalization(UnavConfig(num_labels=NUM_CLASSES)),
+        "ESG-Net base": EsgNetForEventLocalization(EsgNetConfig.of_size("base", num_labels=NUM_CLASSES)),
+        "ESG-Net small": EsgNetForEventLocalization(EsgNetConfig.of_size("small", num_labels=NUM_CLASSES)),
+    }
+    speeds = {}
+    for name in list(models):
+        speeds[name] = size / seconds_of_a_step(models.pop(name), size, repeats, device)
+        print(f"| {name} | {speeds[name]:.3g} | {speeds[name] / speeds['UnAV']:.1f} |", flush=True)
+
+
+def print_profile(model_size: str, num_videos: int, num_workers: int) -> None:
+    """Where the time of one epoch goes, evaluation and checkpoints left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        splits = simulate_splits({"train": num_videos, "validation": 1}, num_classes=20)
+        videos = splits["train"]
+        write_corpus(
+            Path(folder) / "corpus",
+            splits,
+            labels=videos.labels,
+            grid=videos.grid,
+            encoder=videos.encoder,
+            visual_size=videos.visual_size,
+            audio_size=videos.audio_size,
+        )
+        train_set, validation_set = (EventCorpus(Path(folder) / "corpus", split) for split in splits)
+        model, processor = new_model(train_set, model_size)
+        arguments = LocalizationTrainingArguments(
+            epochs=1, warmup_epochs=0, batch_size=4, num_workers=num_workers, tracker="none"
+        )
+        profile = cProfile.Profile()
+        profile.runcall(train, model, processor, train_set, validation_set, Path(folder) / "run", arguments)
+    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+
+    def seconds(which: set[tuple[str, str]]) -> float:
+        return sum(value[3] for (path, _, name), value in stats.items() if (Path(path).name, name) in which)
+
+    steps = next(
+        value[3] for (path, _, name), value in stats.items() if (Path(path).name, name) == ("loop.py", "steps")
+    )
+    compute, reading = seconds(COMPUTE - {("optimizer.py", "step")}), seconds(READING)
+    # Accelerate's optimizer calls torch's, in a file of the same name: the outer one counts.
+    compute += max(
+        value[3] for (path, _, name), value in stats.items() if (Path(path).name, name) == ("optimizer.py", "step")
+    )
+    print(f"\n### Where the time of {num_videos // 4} steps of {model_size} goes, {num_workers} workers\n")
+    print("| | share of the time, percent |\n|---|---|")
+    for name, part in (("compute", compute), ("waiting for data", reading), ("the rest", steps - compute - reading)):
+        print(f"| {name} | {100 * part / steps:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3, help="steps that are timed (default: 3)")
+    arguments = parser.parse_args()
+    device = Accelerator().device
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}")
+    print_against_unav(arguments.batch_size, arguments.repeats, device)
+    print_profile("base", 48, num_workers=0)
+
+
+if __name__ == "__main__":
+    main()
