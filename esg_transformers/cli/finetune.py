@@ -29,7 +29,7 @@ from esg_transformers.training.model import freeze, with_labels
 from esg_transformers.visualization import plot_learning_curve, save_figure
 
 SETTINGS = LocalizationTrainingArguments(
-    epochs=30, warmup_epochs=2, learning_rate=1e-3, batch_size=8, ema_decay=0.99, patience=10
+    epochs=30, warmup_epochs=2, min_epoch_steps=20, patience=10, learning_rate=1e-3, batch_size=8, ema_decay=0.99
 )
 
 

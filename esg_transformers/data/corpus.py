@@ -154,7 +154,7 @@ class EventCorpus(torch.utils.data.Dataset):
 
     `datasets` turns the shards into an Arrow file in its cache once, and again when the corpus has changed; from then
     on rows are read from mapped memory. Features stay float16. Its attributes say what they are: `labels` (class
-    names by id), `grid`, `visual_size`, `audio_size`, `encoder` and `video_ids`.
+    names by id), `grid`, `visual_size`, `audio_size`, `encoder`, `video_ids` and `durations` (seconds).
 
     Args:
         folder: as written by `write_corpus`.
@@ -189,6 +189,7 @@ class EventCorpus(torch.utils.data.Dataset):
         # As Arrow: the other formats make float32, or Python lists, of float16 arrays.
         self._rows = rows.with_format("arrow")
         self.video_ids = tuple(rows.data.column("video_id").to_pylist())
+        self.durations = tuple(rows.data.column("duration").to_pylist())
 
     def __len__(self) -> int:
         return len(self._rows)

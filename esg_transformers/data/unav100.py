@@ -123,7 +123,7 @@ class FeatureFolder(torch.utils.data.Dataset):
 
     Streams are cut to the shorter one, as in UnAV (libs/datasets/unav100.py, commit 1609deb), and keep the precision
     they are stored with. Its attributes say what the features are: `labels` (class names by id), `grid`,
-    `visual_size`, `audio_size`, `encoder` and `video_ids`.
+    `visual_size`, `audio_size`, `encoder`, `video_ids` and `durations` (seconds).
 
     Args:
         annotations: of the videos, in any splits.
@@ -163,7 +163,7 @@ class FeatureFolder(torch.utils.data.Dataset):
         self.encoder = {"name": feature_set.name, "version": feature_set.version}
         self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
-        self._durations = annotations.split(split).durations()
+        self.durations = tuple(annotations.split(split).durations().values())
         self.video_ids = tuple(video.video_id for video in self._videos)
         if not self.features_dir.is_dir():
             raise FileNotFoundError(f"No feature folder at {self.features_dir}.")
@@ -181,7 +181,7 @@ class FeatureFolder(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> Example:
         video = self._videos[index]
-        feature_set, duration = self.feature_set, self._durations[video.video_id]
+        feature_set, duration = self.feature_set, self.durations[index]
         paths, num_visual = self._paths(video), len(feature_set.visual_suffixes)
         visual = self._read_files(paths[:num_visual], feature_set.visual_size, self._visual_grid, duration)
         audio = self._read_files(paths[num_visual:], feature_set.audio_size, self._audio_grid, duration)

@@ -15,7 +15,7 @@ class VideoFolder(torch.utils.data.Dataset):
     """The videos of one split, `<video id>.mp4` and the like in one folder, each encoded on reading.
 
     Its attributes say what the features are: `labels` (class names by id), `grid`, `visual_size`, `audio_size`,
-    `encoder` and `video_ids`. To read them more than once, write them to a corpus (`write_corpus`).
+    `encoder`, `video_ids` and `durations` (seconds). To read them more than once, write them to a corpus (`write_corpus`).
 
     Args:
         annotations: of the videos, in any splits.
@@ -48,7 +48,7 @@ class VideoFolder(torch.utils.data.Dataset):
                 f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A file is named after the "
                 f"video's id, with one of {', '.join(VIDEO_SUFFIXES)}."
             )
-        self._durations = annotations.split(split).durations()
+        self.durations = tuple(annotations.split(split).durations().values())
         self._paths = [present[video_id] for video_id in self.video_ids]
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class VideoFolder(torch.utils.data.Dataset):
         segments, labels = self._annotations.targets_of(video)
         return Example(
             video_id=video.video_id,
-            duration=self._durations[video.video_id],
+            duration=self.durations[index],
             visual_features=features.visual,
             audio_features=features.audio,
             segments=segments,

@@ -28,6 +28,7 @@ class LocalizationTrainingArguments:
 
     warmup_epochs: int = _option(5, "epochs in which the learning rate rises from 0")
     epochs: int = _option(45, "epochs in all, warm-up included; after it the learning rate falls to 0 as a cosine")
+    min_epoch_steps: int = _option(1, "steps an epoch has at least; a small set is gone over more than once for it")
     patience: int = _option(0, "epochs without a better score after which the run ends early; 0: never")
     learning_rate: float = _option(1e-4, "highest learning rate of AdamW")
     body_learning_rate_scale: float = _option(1.0, "share of it that all but the heads and class weights learn with")

@@ -72,18 +72,20 @@ class TrainingCrops(Dataset):
         grid: their clock.
         max_steps: steps of the longest crop.
         seed: of the crops.
+        repeats: crops of each example in an epoch; that many times as long is this data set.
     """
 
-    def __init__(self, dataset: Dataset, grid: FeatureGrid, max_steps: int, seed: int):
-        self.dataset, self.grid, self.max_steps, self.seed = dataset, grid, max_steps, seed
+    def __init__(self, dataset: Dataset, grid: FeatureGrid, max_steps: int, seed: int, repeats: int = 1):
+        self.dataset, self.grid, self.max_steps, self.seed, self.repeats = dataset, grid, max_steps, seed, repeats
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return self.repeats * len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Example:
         generator = np.random.default_rng([self.seed, self.epoch, index])
-        return random_crop(self.dataset[index], self.grid, self.max_steps, generator)
+        example = self.dataset[index % len(self.dataset)]  # type: ignore[arg-type]
+        return random_crop(example, self.grid, self.max_steps, generator)
 
 
 def train(
@@ -130,9 +132,13 @@ def train(
         log_with=_tracker(arguments.tracker),
         project_dir=output_dir,
     )
-    crops = TrainingCrops(train_set, processor.feature_grid, arguments.max_steps, arguments.seed)
+    num_videos = len(train_set)  # type: ignore[arg-type]
+    least = arguments.min_epoch_steps * arguments.batch_size * accelerator.gradient_accumulation_steps
+    repeats = -(-least * accelerator.num_processes // max(num_videos, 1)) if arguments.min_epoch_steps > 1 else 1
+    crops = TrainingCrops(train_set, processor.feature_grid, arguments.max_steps, arguments.seed, max(repeats, 1))
+    lengths = lengths_of(train_set, processor.feature_grid, arguments.max_steps)
     batches = TrainingBatches(
-        lengths_of(train_set, processor.feature_grid, arguments.max_steps),
+        None if lengths is None else np.tile(lengths, crops.repeats),
         len(crops),
         arguments.batch_size,
         accelerator.gradient_accumulation_steps,

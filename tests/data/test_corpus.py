@@ -414,3 +414,8 @@ def test_a_corpus_without_examples_is_refused(tmp_path):
         write_corpus(tmp_path / "corpus", {"train": []}, **DESCRIPTION)
     with pytest.raises(ValueError, match="at least one split"):
         write_corpus(tmp_path / "corpus", {}, **DESCRIPTION)
+
+
+def test_durations_are_known_without_reading_features(tmp_path):
+    write_corpus(tmp_path / "corpus", {"train": [make_example("a"), make_example("b")]}, **DESCRIPTION)
+    assert EventCorpus(tmp_path / "corpus", "train").durations == (10.0, 10.0)

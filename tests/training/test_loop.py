@@ -290,6 +290,17 @@ def test_the_averaged_weights_are_what_is_kept(tmp_path, simulated, small_model)
     assert not torch.equal(kept["level_scale"], trained["level_scale"])
 
 
+def test_a_small_set_is_gone_over_until_an_epoch_has_its_steps(tmp_path, simulated, small_model, train_set):
+    arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=1, min_epoch_steps=4)
+    progress = train(*small_model(), simulated(10), simulated(3), tmp_path, arguments)
+    assert progress.step == 10  # 4 steps of 8 are 32 crops, so 4 of each of 10 videos; 40 crops are 5 steps
+    crops = TrainingCrops(train_set, train_set.grid, max_steps=20, seed=0, repeats=3)
+    assert len(crops) == 3 * NUM_VIDEOS
+    first, again = crops[5], crops[5 + NUM_VIDEOS]
+    assert first["video_id"] == again["video_id"]
+    assert not np.array_equal(first["visual_features"], again["visual_features"])
+
+
 def test_every_epoch_crops_anew(tmp_path, simulated, small_model):
     # Nothing else can change: hardly a step is made, nothing is dropped, and one batch holds all videos.
     arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0, learning_rate=1e-12, max_steps=12)
