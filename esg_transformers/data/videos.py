@@ -15,7 +15,8 @@ class VideoFolder(torch.utils.data.Dataset):
     """The videos of one split, `<video id>.mp4` and the like in one folder, each encoded on reading.
 
     Its attributes say what the features are: `labels` (class names by id), `grid`, `visual_size`, `audio_size`,
-    `encoder`, `video_ids` and `durations` (seconds). To read them more than once, write them to a corpus (`write_corpus`).
+    `encoder`, `video_ids` and `durations` (seconds). To read them more than once, write them to a corpus
+    (`write_corpus`).
 
     Args:
         annotations: of the videos, in any splits.

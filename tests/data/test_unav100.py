@@ -160,7 +160,7 @@ def test_a_feature_set_is_read_from_json(tmp_path):
         ({"visual_size": 2047}, "2 suffixes and 2047 channels"),
         ({"grid": [25, 8, 24]}, r"a grid is \[25, 8, 24\], not an object of frame_rate, stride, window"),
         ({"grid": {"frame_rate": 25, "stride": 8.5, "window": 24}}, "whole numbers as stride and window"),
-        ({"grid": {"frame_rate": 0, "stride": 8, "window": 24}}, "needs frame_rate > 0"),
+        ({"grid": {"frame_rate": 0, "stride": 8, "window": 24}}, "needs a finite frame_rate > 0"),
     ],
 )
 def test_a_json_file_that_does_not_describe_a_feature_set_is_refused(tmp_path, changes, message):
