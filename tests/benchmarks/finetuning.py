@@ -1,11 +1,11 @@
 """What fine-tuning is worth with few labelled clips: `python tests/benchmarks/finetuning.py clips` (or `features`).
 
-A base model is trained on one set of classes. A site has other classes, some of them known to the base model, and 10, 50
-or 200 labelled videos. Against each other: `esg-transformers finetune` as it is without options, with the body frozen,
-with LoRA, and a model trained on the site's videos alone, with random weights to start from and as many steps.
+A base model is trained on one set of classes. A site has other classes, some of them known to the base model, and 10,
+50 or 200 labelled videos. Against each other: `esg-transformers finetune` as it is without options, with the body
+frozen, with LoRA, and a model trained on the site's videos alone, with random weights to start from and as many steps.
 
-* `clips`: simulated workshop clips, real mp4 files through the default encoder. The base model knows `alarm` and `machine
-  running`, from 150 clips; the site has these and `door slamming` and `person speaking`.
+* `clips`: simulated workshop clips, real mp4 files through the default encoder. The base model knows `alarm` and
+  `machine running`, from 150 clips; the site has these and `door slamming` and `person speaking`.
 * `features`: simulated features in the shape of I3D + VGGish, 20 classes. The base model knows the first 12, from 400
   videos; the site has the last 12, so 4 of them are known.
 

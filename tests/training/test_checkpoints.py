@@ -37,14 +37,14 @@ MOMENTS = {"train": (loop.AveragedWeights, "update"), "evaluate": (loop, "evalua
            "write": (checkpoints, "save_file"), "rename": (checkpoints.Path, "rename"), "save": (loop, "_save_model"),
            "sign": (checkpoints, "_sha256")}
 
-def run(output, arguments, moment, count):
+def run(output, arguments, moment, count, kind):
     if moment:
         owner, name = MOMENTS[moment]
         function, left = getattr(owner, name), [count]
         def killing(*args, **kwargs):
             left[0] -= 1
             if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), kind)
             return function(*args, **kwargs)
         setattr(owner, name, killing)
     sets = videos(32, seed=0), videos(9, seed=1)
@@ -77,8 +77,8 @@ def start(tmp_path_factory):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
-    def start(output, arguments=ARGUMENTS, seconds=None, moment=None, count=1):
-        request = {"output": str(output), "arguments": vars(arguments), "moment": moment, "count": count}
+    def start(output, arguments=ARGUMENTS, seconds=None, moment=None, count=1, kind=signal.SIGKILL):
+        request = {"output": str(output), "arguments": vars(arguments), "moment": moment, "count": count, "kind": kind}
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
         pid = int(server.stdout.readline())
@@ -146,6 +146,14 @@ def test_a_run_killed_twenty_times_at_random_ends_at_the_same_bits(start, undist
 )
 def test_a_run_killed_in_a_given_moment_ends_at_the_same_bits(start, undisturbed, tmp_path, moment, count):
     assert start(tmp_path / "run", moment=moment, count=count) == -signal.SIGKILL
+    assert start(tmp_path / "run") == 0
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize(("moment", "count"), [("train", 3), ("write", 5), ("save", 1)])
+def test_a_run_that_is_interrupted_leaves_nothing_half_written_and_goes_on(start, undisturbed, tmp_path, moment, count):
+    assert start(tmp_path / "run", moment=moment, count=count, kind=signal.SIGINT) == 1
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")]
     assert start(tmp_path / "run") == 0
     assert_same_run(tmp_path / "run", undisturbed)
 

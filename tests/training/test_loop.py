@@ -255,6 +255,12 @@ def test_computing_activations_again_changes_nothing_but_the_memory(tmp_path, si
         assert again == pytest.approx(plain, rel=1e-4)
 
 
+def test_half_precision_learns_as_well(tmp_path, simulated, small_model, finished, train_set, validation_set):
+    progress = train(*small_model(), train_set, validation_set, tmp_path, replace(ARGUMENTS, mixed_precision="bf16"))
+    assert progress.best_map == pytest.approx(finished[1].best_map, abs=0.1)
+    assert all(value.dtype == torch.float32 for value in load_file(tmp_path / "model.safetensors").values())
+
+
 def test_a_run_without_progress_ends_early(tmp_path, simulated, small_model):
     arguments = replace(ARGUMENTS, epochs=9, warmup_epochs=0, learning_rate=1e-12, patience=2)
     progress = train(*small_model(), simulated(8), simulated(3), tmp_path, arguments)
