@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import is_wandb_available
 from safetensors.torch import load_file
 from transformers.utils import logging
@@ -32,7 +33,6 @@ RUN_ON_A_CORPUS = """
 import sys
 from pathlib import Path
 from accelerate import Accelerator
-from accelerate.utils import is_wandb_available
 from esg_transformers.data.corpus import EventCorpus
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.inference import localize_dataset
@@ -255,7 +255,15 @@ def test_computing_activations_again_changes_nothing_but_the_memory(tmp_path, si
         assert again == pytest.approx(plain, rel=1e-4)
 
 
-def test_half_precision_learns_as_well(tmp_path, simulated, small_model, finished, train_set, validation_set):
+@pytest.fixture
+def fresh_accelerate():
+    """Accelerate lets a process choose its precision once."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_half_precision_learns_as_well(fresh_accelerate, tmp_path, small_model, finished, train_set, validation_set):
     progress = train(*small_model(), train_set, validation_set, tmp_path, replace(ARGUMENTS, mixed_precision="bf16"))
     assert progress.best_map == pytest.approx(finished[1].best_map, abs=0.1)
     assert all(value.dtype == torch.float32 for value in load_file(tmp_path / "model.safetensors").values())
