@@ -9,18 +9,14 @@ configs/avel_unav100.yaml. Nothing but tensors and plain values is unpickled.
 """
 
 import argparse
-import hashlib
-import re
-import shutil
 import sys
-import uuid
-from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from model_folders import new_folder, sha256
 from torch import Tensor
+from torch_checkpoints import Renames, fit, load_checkpoint, renamed
 
 from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
 from esg_transformers.data.annotations import read_unav_annotations
@@ -28,7 +24,7 @@ from esg_transformers.data.unav100 import FEATURE_SETS, FeatureSet
 
 # Applied to every key of the checkpoint, one after the other. In UnAV, V is the visual and A the audio stream, Va the
 # visual stream that has looked at the audio.
-RENAMES: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
+RENAMES: Renames = (
     (r"^module\.", ""),
     # streams
     (r"^backbone\.embd_V\.(\d+)\.", r"visual_stream.embeddings.\1.conv."),
@@ -68,9 +64,6 @@ RENAMES: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"\.drop_path_attn\.", ".attention_drop_path."),
     (r"\.drop_path_mlp\.", ".feed_forward_drop_path."),
 )
-
-# The one tensor of the model that UnAV does not save: its count of positive points starts anew.
-NOT_IN_CHECKPOINT = {"loss_normalizer"}
 
 MODEL_CARD = """\
 ---
@@ -137,13 +130,11 @@ def convert(
         FileExistsError: if `output` exists.
         ValueError: if the file is no UnAV checkpoint, or not one of this feature set and these labels.
     """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already. Remove it or give another output folder.")
     weights, epoch = load_checkpoint(source, averaged)
-    tensors = rename(weights)
-    config = config_of(tensors, feature_set, labels, max_seq_len)
+    keys = renamed(weights, RENAMES)
+    config = config_of({name: weights[key] for name, key in keys.items()}, feature_set, labels, max_seq_len)
     model = UnavForEventLocalization(config)
-    tensors = fit_to_model(tensors, weights, model)
+    tensors = fit(weights, keys, model.state_dict())
     model.load_state_dict(model.state_dict() | tensors)
     grid = feature_set.grid
     encoder = {"name": feature_set.name, "version": "unav100"}
@@ -153,7 +144,7 @@ def convert(
     card = MODEL_CARD.format(
         feature_set=feature_set.name,
         source=source.name,
-        sha256=_sha256(source),
+        sha256=sha256(source),
         weights="moving average (`state_dict_ema`)" if averaged else "raw (`state_dict`)",
         epoch="not told" if epoch is None else epoch,
         visual_size=feature_set.visual_size,
@@ -163,64 +154,13 @@ def convert(
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         output=output.name,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}-{uuid.uuid4().hex[:8]}")
-    try:
+    with new_folder(output) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         if verify:
             check_written(partial, tensors, model)
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return model
-
-
-def load_checkpoint(source: Path, averaged: bool) -> tuple[dict[str, Tensor], int | None]:
-    """The weights of a `.pth.tar` file by their names in it, and the epoch it was saved after, if it tells.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a UnAV checkpoint, or holds anything that only running its code could load.
-    """
-    if not source.is_file():
-        raise FileNotFoundError(f"No checkpoint at {source}.")
-    try:
-        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file can lead torch.load to any
-        raise ValueError(
-            f"{source} cannot be read as a PyTorch checkpoint of tensors and plain values: "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} "
-            "It may be truncated (download it again), or hold code, which is not run."
-        ) from error
-    name = "state_dict_ema" if averaged else "state_dict"
-    weights = checkpoint.get(name) if isinstance(checkpoint, dict) else None
-    if not isinstance(weights, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
-    ):
-        found = sorted(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise ValueError(
-            f"{source} has no tensors under {name!r}; it holds {found}. A UnAV checkpoint holds 'epoch', 'state_dict' "
-            "and 'state_dict_ema' (`--raw` takes the second, `--ema` the third)."
-        )
-    epoch = checkpoint.get("epoch")
-    return weights, epoch if isinstance(epoch, int) else None
-
-
-def rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under their names in `UnavForEventLocalization`; unknown ones keep what no rule of `RENAMES` changes.
-
-    Raises:
-        ValueError: if two tensors get one name.
-    """
-    tensors: dict[str, Tensor] = {}
-    for key, tensor in weights.items():
-        name = _renamed(key)
-        if name in tensors:
-            raise ValueError(f"The checkpoint holds `{name}` twice, once as `{key}`. It is no UnAV checkpoint.")
-        tensors[name] = tensor
-    return tensors
 
 
 def config_of(
@@ -234,7 +174,7 @@ def config_of(
 
     def size(name: str, dimension: int) -> int:
         if name not in tensors or tensors[name].dim() <= dimension:
-            raise ValueError(f"The checkpoint has no tensor for `{name}`; nearest is {_nearest(name, tensors)}.")
+            raise ValueError(f"The checkpoint has no tensor for `{name}`; it is no UnAV checkpoint.")
         return tensors[name].shape[dimension]
 
     def count(prefix: str) -> int:
@@ -276,33 +216,6 @@ def config_of(
         num_head_layers=count("classification_head.layers."),
         architectures=["UnavForEventLocalization"],
     )
-
-
-def fit_to_model(
-    tensors: dict[str, Tensor], weights: dict[str, Tensor], model: UnavForEventLocalization
-) -> dict[str, Tensor]:
-    """Renamed tensors in the shapes of the model, all of them used and every place filled.
-
-    UnAV keeps (batch, channels, steps), hence shapes such as (1, 512, 1) and (512, 512, 1) for what is (512,) and
-    (512, 512) here: only dimensions of size 1 may differ.
-
-    Raises:
-        ValueError: naming the tensors that are unknown, missing, or of another shape.
-    """
-    targets = {name: tensor for name, tensor in model.state_dict().items() if name not in NOT_IN_CHECKPOINT}
-    key_of = {_renamed(key): key for key in weights}
-    unknown, missing = sorted(tensors.keys() - targets.keys()), sorted(targets.keys() - tensors.keys())
-    problems = [f"unknown `{key_of[name]}` (nearest: {_nearest(name, targets)})" for name in unknown]
-    problems += [f"missing `{name}` (nearest: {_nearest(name, unknown)})" for name in missing]
-    problems += [
-        f"`{key_of[name]}` has shape {tuple(tensors[name].shape)} for {tuple(target.shape)}"
-        for name, target in targets.items()
-        if name in tensors and _without_ones(tensors[name]) != _without_ones(target)
-    ]
-    if problems:
-        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
-        raise ValueError(f"The checkpoint does not fit UnAV: {shown}.")
-    return {name: tensors[name].reshape(target.shape).to(target.dtype) for name, target in targets.items()}
 
 
 def check_written(folder: Path, tensors: dict[str, Tensor], model: UnavForEventLocalization) -> None:
@@ -355,28 +268,6 @@ def main(arguments: list[str] | None = None) -> int:
     verified = ", every tensor and the outputs compared" if options.verify else ""
     sys.stdout.write(f"Wrote {options.output}: {num_parameters:,} parameters{verified}.\n")
     return 0
-
-
-def _renamed(key: str) -> str:
-    for pattern, replacement in RENAMES:
-        key = re.sub(pattern, replacement, key)
-    return key
-
-
-def _nearest(name: str, names) -> str:
-    return ", ".join(f"`{match}`" for match in get_close_matches(name, names, n=1, cutoff=0.0)) or "none"
-
-
-def _without_ones(tensor: Tensor) -> list[int]:
-    return [size for size in tensor.shape if size != 1]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,22 +1,27 @@
 """From a video file to its events, as a transformers pipeline."""
 
 import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from transformers import Pipeline
-from transformers.utils import ModelOutput
+from transformers.utils import logging
 
 from esg_transformers.encoders.encoder import AudioVisualEncoder, AudioVisualFeatures
 from esg_transformers.encoders.spectral import SpectralEncoder
-from esg_transformers.models.esg_net.processing_esg_net import event_list
+from esg_transformers.models.esg_net import pipeline_esg_net
+from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline
 
+logger = logging.get_logger(__name__)
+
+PUBLISHED_VERSION = "unav100"  # of an encoder, where all that is known of it is the features published with UnAV-100
 TASK = "audio-visual-event-localization"
 
-VideoInput = str | os.PathLike | AudioVisualFeatures
+VideoInput = str | os.PathLike | AudioVisualFeatures | Mapping[str, Any]
 
 
-class AudioVisualEventLocalizationPipeline(Pipeline):
+class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
     """Finds every event that is seen and heard in a video.
 
     ```python
@@ -32,48 +37,22 @@ class AudioVisualEventLocalizationPipeline(Pipeline):
             What turns a file into the features that the model was trained on. By default the encoder that the processor
             names, if it is one that needs no weights.
 
-    Called with a path, an `AudioVisualFeatures`, or a list of them, and with
-
-        threshold (`float`, *optional*):
-            Score that an event needs. By default that of its class in the processor's `thresholds`, which
-            `esg-transformers calibrate` chooses, or else 0.3.
-        top_k (`int`, *optional*):
-            The most events of one video; all by default.
-        batch_size (`int`, *optional*, defaults to 1):
-            Videos in one forward pass.
-
-    it returns for each video a list of `{"start", "end", "label", "score"}`, seconds and a score in [0, 1], best first.
+    Called with a path, an `AudioVisualFeatures`, features as [`EsgNetPipeline`] takes them, or a list of these, and
+    with the arguments of that, it returns what that returns.
 
     Raises:
         FileNotFoundError: if a path does not exist.
         ValueError: if a file cannot be decoded, or its features are not those that the model was trained on.
     """
 
-    _load_processor = True
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_image_processor = False
-
     def __init__(self, *args, encoder: AudioVisualEncoder | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        # The base class pads a batch of tensors only for a feature extractor; the processor stands in for one.
-        self.feature_extractor = self.processor
         self.encoder = encoder
-        config = self.model.config
-        self.processor.check_features_of(
-            "The model's config", config.feature_grid, config.visual_size, config.audio_size
-        )
-
-    def _sanitize_parameters(self, threshold: float | None = None, top_k: int | None = None, **kwargs):
-        if kwargs:
-            raise TypeError(f"Unknown arguments: {', '.join(kwargs)}. The pipeline takes `threshold` and `top_k`.")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"`top_k` must be at least 1; got {top_k}.")
-        given = {"threshold": threshold, "top_k": top_k}
-        return {}, {}, {name: value for name, value in given.items() if value is not None}
 
     def preprocess(self, video: VideoInput) -> dict[str, Any]:
         """Encode a video, unless it comes as features, and make a batch of one of it."""
+        if isinstance(video, Mapping):
+            return super().preprocess(video)
         if not isinstance(video, AudioVisualFeatures):
             if not isinstance(video, (str, os.PathLike)):
                 raise ValueError(
@@ -87,33 +66,52 @@ class AudioVisualEventLocalizationPipeline(Pipeline):
             self.processor.visual_size if visual is None else visual.shape[1],
             self.processor.audio_size if audio is None else audio.shape[1],
         )
-        return {**self.processor([visual], [audio]), "duration": video.duration}
+        return super().preprocess({"visual_features": visual, "audio_features": audio, "duration": video.duration})
 
-    def _forward(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        inputs = dict(inputs)
-        duration = inputs.pop("duration")
-        outputs = self.model(**inputs)
-        return {
-            **{name: outputs[name] for name in ("logits", "offsets", "points", "point_mask")},
-            "duration": duration,
-        }
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+        """Save the model and the processor as one folder, which `push_to_hub` sends.
 
-    def postprocess(
-        self, outputs: Mapping[str, Any], threshold: float | None = None, top_k: int | None = None
-    ) -> list[dict[str, Any]]:
-        """Events of one video, best first."""
-        duration = outputs["duration"]
-        duration = duration[0] if isinstance(duration, list) else duration
-        tensors = ModelOutput({name: value for name, value in outputs.items() if name != "duration"})
-        id2label = self.model.config.id2label
-        thresholds = self.processor.score_thresholds(id2label) if threshold is None else threshold
-        [events] = self.processor.post_process_event_localization(tensors, thresholds, durations=[float(duration)])
-        return event_list(events, id2label)[:top_k]
+        If the code of the model travels with it, as that of ESG-Net does, so does [`EsgNetPipeline`]: then
+        `pipeline(..., trust_remote_code=True)` finds events in features where this package is not installed.
+
+        Args:
+            save_directory: the folder, which is made if there is none.
+            kwargs: for `save_pretrained` of both, such as `max_shard_size`.
+        """
+        config = self.model.config
+        if self.model.is_remote_code():
+            module, name = EsgNetPipeline.__module__.rpartition(".")[2], EsgNetPipeline.__name__
+            config.custom_pipelines = {TASK: {"impl": f"{module}.{name}", "pt": ["AutoModel"], "type": "multimodal"}}
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            shutil.copy(pipeline_esg_net.__file__, save_directory)
+        try:
+            self.model.save_pretrained(save_directory, **kwargs)
+        finally:
+            vars(config).pop("custom_pipelines", None)
+        self.processor.save_pretrained(save_directory, **kwargs)
 
     def _encoder(self) -> AudioVisualEncoder:
         if self.encoder is None:
             self.encoder = encoder_for(self.processor)
+        _check_encoder(self.processor.encoder, {"name": self.encoder.name, "version": self.encoder.version})
         return self.encoder
+
+
+def _check_encoder(named: Mapping[str, str] | None, given: Mapping[str, str]) -> None:
+    """Refuse an encoder other than the one that made the features a model was trained on."""
+    if not named or named == given:
+        return
+    trained_on, encoder = f"{named['name']} {named['version']}", f"{given['name']} {given['version']}"
+    if named["name"] == given["name"] and named["version"] == PUBLISHED_VERSION:
+        logger.warning_once(
+            f"The model was trained on {trained_on}, features that were published without their networks' weights. "
+            f"Those of {encoder} may differ: check the results on videos whose events you know."
+        )
+        return
+    raise ValueError(
+        f"The model was trained on features of {trained_on}, and the encoder is {encoder}. Give the pipeline the "
+        "encoder that the model was trained on."
+    )
 
 
 def encoder_for(processor) -> AudioVisualEncoder:

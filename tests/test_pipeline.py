@@ -7,9 +7,11 @@ import av
 import numpy as np
 import pytest
 from transformers import pipeline
+from transformers.utils import logging
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.spectral import SpectralEncoder
+from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.pipeline import TASK, encoder_for
@@ -116,6 +118,23 @@ def test_features_give_the_events_of_the_file_they_were_taken_from(localizer, vi
     assert localizer(ENCODER(videos["both"]), threshold=0.0) == localizer(videos["both"], threshold=0.0)
 
 
+def test_features_in_a_dict_give_the_events_of_the_same_features(localizer):
+    features = make_features()
+    example = {"visual_features": features.visual, "audio_features": features.audio, "duration": features.duration}
+    assert localizer(example, threshold=0.0) == localizer(features, threshold=0.0)
+    with pytest.raises(ValueError, match="got a dict without 'duration'"):
+        localizer({name: stream for name, stream in example.items() if name != "duration"})
+    with pytest.raises(ValueError, match="got str. For video files install esg-transformers"):
+        EsgNetPipeline.preprocess(localizer, "video.mp4")
+
+
+def test_saving_the_pipeline_saves_all_that_it_was_loaded_from_and_leaves_the_config_alone(localizer, tmp_path):
+    features = make_features()
+    localizer.save_pretrained(tmp_path)
+    assert not hasattr(localizer.model.config, "custom_pipelines")
+    assert pipeline(TASK, model=str(tmp_path))(features, threshold=0.0) == localizer(features, threshold=0.0)
+
+
 def test_a_list_gives_the_events_of_each_in_its_order(localizer, videos):
     inputs = [str(videos["longer"]), videos["both"], make_features()]
     assert localizer(inputs, threshold=0.0) == [localizer(video, threshold=0.0) for video in inputs]
@@ -192,8 +211,10 @@ def test_a_model_of_another_encoder_asks_for_it_and_takes_its_features(model_fol
     with pytest.raises(ValueError, match="trained on i3d-vggish unav100, .* Give the pipeline that encoder"):
         localizer(videos["both"])
     assert localizer(make_features(), threshold=0.0)
-    given = pipeline(TASK, model=str(model_folder), encoder=ENCODER)
-    given.processor.encoder = {"name": "i3d-vggish", "version": "unav100"}
+    encoder = SpectralEncoder()
+    encoder.name, encoder.version = "frames", "2"
+    given = pipeline(TASK, model=str(model_folder), encoder=encoder)
+    given.processor.encoder = {"name": "frames", "version": "2"}
     assert given(videos["both"], threshold=0.0)
 
 
@@ -250,3 +271,31 @@ def test_a_config_and_a_processor_on_different_grids_are_refused(localizer):
 def test_fewer_than_one_event_cannot_be_asked_for(localizer, videos):
     with pytest.raises(ValueError, match="`top_k` must be at least 1; got -1"):
         localizer(str(videos["both"]), top_k=-1)
+
+
+def encoder_of_version(version):
+    encoder = SpectralEncoder()
+    encoder.version = version
+    return encoder
+
+
+def test_an_encoder_other_than_the_one_the_model_was_trained_with_is_refused(model_folder, videos):
+    localizer = pipeline(TASK, model=str(model_folder), encoder=encoder_of_version("0"))
+    with pytest.raises(ValueError, match=r"trained on features of spectral \d, and the encoder is spectral 0\. Give"):
+        localizer(videos["both"])
+
+
+def test_the_encoder_of_a_published_feature_set_is_told_by_its_name_with_a_warning(model_folder, videos, caplog):
+    localizer = pipeline(TASK, model=str(model_folder), encoder=encoder_of_version("0"))
+    localizer.processor.encoder = {"name": "spectral", "version": "unav100"}
+    logging.get_logger("esg_transformers").addHandler(caplog.handler)
+    localizer(videos["both"])
+    assert "Those of spectral 0 may differ" in caplog.text
+
+
+def test_a_model_in_training_is_used_as_one_that_is_not(model_folder, videos):
+    localizer = pipeline(TASK, model=str(model_folder))
+    training = pipeline(TASK, model=deepcopy(localizer.model).train(), processor=localizer.processor)
+    for found, expected in zip(training(videos["both"]), localizer(videos["both"]), strict=True):
+        assert found.pop("label") == expected.pop("label")
+        assert found == pytest.approx(expected, rel=1e-5)

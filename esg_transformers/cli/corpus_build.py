@@ -11,7 +11,10 @@ from esg_transformers.data.corpus import write_corpus
 from esg_transformers.data.formats import FORMATS, read_annotations
 from esg_transformers.data.unav100 import FeatureFolder
 from esg_transformers.data.videos import VideoFolder, video_files
-from esg_transformers.encoders.spectral import GRID, SpectralEncoder
+from esg_transformers.encoders import hub, spectral
+from esg_transformers.encoders.encoder import AudioVisualEncoder
+from esg_transformers.encoders.hub import HubEncoder
+from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.media.video import probe
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
@@ -24,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--videos", metavar="DIR", help="folder of the videos, each named after its id")
     source.add_argument("--features", metavar="DIR", help="folder of .npy feature files")
     add_feature_set_argument(source)
-    source.add_argument("--encoder", choices=["spectral"], help="what encodes the videos (default: spectral)")
+    source.add_argument("--encoder", choices=["spectral", "hub"], help="what encodes the videos (default: spectral)")
+    for stream, kind in (("visual", "an image or video"), ("audio", "an audio")):
+        source.add_argument(
+            f"--{stream}-model",
+            metavar="DIR_OR_REPO",
+            help=f"with --encoder hub: {kind} model of transformers, as a folder or a repository OWNER/NAME of the Hub",
+        )
     source.add_argument(
         "--grid",
         type=grid_of,
@@ -50,13 +59,15 @@ def run(arguments: argparse.Namespace) -> None:
     given = [bool(option) for option in (arguments.videos, arguments.features, arguments.feature_set)]
     if given not in ([True, False, False], [False, True, True]):
         raise ValueError("Give either --videos, or both of --features and --feature-set.")
+    if (arguments.visual_model or arguments.audio_model) and arguments.encoder != "hub":
+        raise ValueError("--visual-model and --audio-model go with --encoder hub.")
     if arguments.features and arguments.encoder:
         raise ValueError("--encoder goes with --videos: feature files are encoded already.")
     annotations = _annotations(arguments)
     splits = dict.fromkeys(video.split for video in annotations.videos.values())
     datasets: dict[str, VideoFolder | FeatureFolder]
     if arguments.videos:
-        encoder = SpectralEncoder(arguments.grid or GRID)
+        encoder = _encoder(arguments)
         datasets = {split: VideoFolder(annotations, arguments.videos, encoder, split) for split in splits}
     else:
         feature_set = named_feature_set(arguments.feature_set)
@@ -93,6 +104,14 @@ def grid_of(text: str) -> FeatureGrid:
         return FeatureGrid(float(frame_rate), int(stride), int(window))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a grid such as 25,8,24: {error}") from error
+
+
+def _encoder(arguments: argparse.Namespace) -> AudioVisualEncoder:
+    if arguments.encoder != "hub":
+        return SpectralEncoder(arguments.grid or spectral.GRID)
+    if not (arguments.visual_model or arguments.audio_model):
+        raise ValueError("--encoder hub needs --visual-model, --audio-model, or both.")
+    return HubEncoder(arguments.visual_model, arguments.audio_model, arguments.grid or hub.GRID)
 
 
 def _annotations(arguments: argparse.Namespace) -> Annotations:

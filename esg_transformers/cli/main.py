@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import HTTPError, StrictDataclassError
 from transformers.utils import logging
 
 from esg_transformers.cli import (
@@ -20,6 +20,7 @@ from esg_transformers.cli import (
     evaluate,
     finetune,
     localize,
+    metric_push,
     train,
 )
 
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             (corpus_build, corpus_validate, corpus_describe, corpus_simulate, corpus_push),
         ),
         ("annotations", "Convert annotations and found events between formats.", (annotations_convert,)),
+        ("metric", "Share the metric.", (metric_push,)),
     ):
         subparser = commands.add_parser(group, help=summary, description=summary)
         subcommands = subparser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
-    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
+    except (ValueError, OSError, ImportError, StrictDataclassError, HTTPError) as error:
         logger.debug("The error was raised here:", exc_info=True)  # shown with TRANSFORMERS_VERBOSITY=debug
         print(f"esg-transformers: error: {_message(error)}", file=sys.stderr)
         return 1

@@ -4,11 +4,13 @@ import argparse
 import re
 from pathlib import Path
 
+from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
 from esg_transformers.data.corpus import EventCorpus
 from esg_transformers.data.formats import read_annotations
+from esg_transformers.data.sharing import errors_of_hub
 from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder, FeatureSet, read_feature_set
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
@@ -86,18 +88,29 @@ def open_model(path: str) -> tuple[LocalizationModel, EsgNetProcessor]:
 
     Raises:
         FileNotFoundError: if it is neither a folder nor the name of a repository.
+        OSError: if it cannot be downloaded from the Hub; says why and what to do.
         ValueError: if what is there cannot be loaded, or is not a model of this package.
     """
-    # Only what can be the name of a repository goes to the Hub: a mistyped folder is not looked for there.
-    if not Path(path).is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path):
-        raise FileNotFoundError(f"No folder at {path}, and no name of a Hub repository either, which is OWNER/NAME.")
+    folder = _model_folder(path)
     try:
-        model = AutoModel.from_pretrained(path)
+        model = AutoModel.from_pretrained(folder, use_safetensors=True)
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"The weights of {path} do not load: {error}. Copy or save the model again.") from error
     if not isinstance(model, LocalizationModel):
         raise ValueError(f"{path} holds a {type(model).__name__}, which does not localize events.")
-    return model, AutoProcessor.from_pretrained(path)
+    return model, AutoProcessor.from_pretrained(folder)
+
+
+def _model_folder(path: str) -> str:
+    """The folder of a model: the one at `path`, or where the cache has what it downloads from the Hub."""
+    if Path(path).is_dir():
+        return path
+    # Only what can be the name of a repository goes to the Hub: a mistyped folder is not looked for there.
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path):
+        raise FileNotFoundError(f"No folder at {path}, and no name of a Hub repository either, which is OWNER/NAME.")
+    api = HfApi()
+    with errors_of_hub(f"The model {path} could not be downloaded", api.endpoint, "model"):
+        return api.snapshot_download(path, allow_patterns=["*.json", "*.safetensors"])
 
 
 def open_model_and_split(

@@ -9,10 +9,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 from esg_transformers.data.annotations import read_unav_annotations
 from esg_transformers.data.corpus import EventCorpus, verify_corpus
 from esg_transformers.data.unav100 import FEATURE_SETS
+from esg_transformers.encoders.hub import HubEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
@@ -182,9 +185,29 @@ def test_the_grid_of_the_encoder_can_be_chosen(run, options):
     assert EventCorpus(options["--output"], "train").grid == FeatureGrid(20.0, 5, 10)
 
 
+def test_videos_are_encoded_with_models_of_transformers(run, refused, clips, options, tmp_path):
+    torch.manual_seed(0)
+    size = {"height": 32, "width": 32}
+    config = ViTConfig(image_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    ViTModel(config).save_pretrained(tmp_path / "vit")
+    ViTImageProcessorPil(size=size).save_pretrained(tmp_path / "vit")
+    options |= {"--encoder": "hub", "--visual-model": tmp_path / "vit", "--grid": "4,4,4"}
+    assert run("corpus", "build", options)[0] == 0
+    train = EventCorpus(options["--output"], "train")
+    encoder = HubEncoder(str(tmp_path / "vit"), None, FeatureGrid(4, 4, 4))
+    assert (train.encoder, train.grid) == ({"name": "hub", "version": encoder.version}, encoder.grid)
+    assert (train.visual_size, train[0]["audio_features"]) == (16, None)
+    features = encoder(clips / "videos" / f"{train.video_ids[0]}.mp4")
+    np.testing.assert_allclose(train[0]["visual_features"], features.visual, atol=1e-2)
+    message = refused("corpus", "build", options | {"--visual-model": tmp_path / "nowhere"}, "--overwrite")
+    assert message.startswith(f"No folder at {tmp_path / 'nowhere'}, and no name of a Hub repository either")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"--encoder": "hub"}, "--encoder hub needs --visual-model, --audio-model, or both."),
+        ({"--audio-model": "a/b"}, "--visual-model and --audio-model go with --encoder hub."),
         ({"--videos": ""}, "Give either --videos, or both of --features and --feature-set."),
         ({"--features": "f"}, "Give either --videos, or both of --features and --feature-set."),
         ({"--videos": "", "--features": "f"}, "Give either --videos, or both of --features and --feature-set."),

@@ -4,13 +4,13 @@ Names and shapes are those of tests/models/unav/reference_outputs.npz (how it wa
 here are random. That the outputs are right is tested there.
 """
 
-import importlib.util
 import json
 import os
 import pickle
 import re
 from pathlib import Path
 
+import convert_unav_to_hf as script
 import numpy as np
 import pytest
 import torch
@@ -19,9 +19,6 @@ from safetensors.torch import load_file
 from esg_transformers import UnavForEventLocalization
 
 ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location("convert_unav_to_hf", ROOT / "conversion" / "convert_unav_to_hf.py")
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +137,9 @@ def test_unknown_and_missing_tensors_are_named_with_the_nearest(checkpoint, tmp_
     weights["module.cls_head.norm.1.wieght"] = weights.pop("module.cls_head.norm.1.weight")
     assert run(checkpoint, tmp_path) == 1
     error = capsys.readouterr().err
-    assert "unknown `module.cls_head.norm.1.wieght` (nearest: `classification_head.layers.1.norm.weight`)" in error
-    assert "missing `classification_head.layers.1.norm.weight` (nearest: `classification_head.layers.1." in error
+    missing = "`classification_head.layers.1.norm.weight`"
+    assert f"unknown `module.cls_head.norm.1.wieght` (1, 12, 1), nearest of this shape: {missing}\n" in error
+    assert f"missing {missing} (12,), nearest of this shape: `module.cls_head.norm.1.wieght`\n" in error
     assert_nothing_written(tmp_path)
 
 

@@ -235,7 +235,7 @@ def test_someone_else_can_propose_a_push_but_not_make_it(hub, push, corpus, tmp_
     assert push(corpus, "user/proposed")[0] == 0
     newer = make_corpus(tmp_path / "newer", {"test": EXAMPLES["test"]})
     assert re.search(
-        r"may not write there \(403\).*--create-pr", refusal(push(newer, "user/proposed", token="hf_token_of_other"))
+        r"does not allow it \(403\).*--create-pr", refusal(push(newer, "user/proposed", token="hf_token_of_other"))
     )
     code, output, _, _ = push(newer, "user/proposed", "--create-pr", token="hf_token_of_other")
     assert (code, url_of(output)) == (0, f"{hub.endpoint}/datasets/user/proposed/discussions/1")
@@ -284,19 +284,19 @@ def test_a_name_that_the_hub_cannot_have_is_refused_by_name(hub, push, corpus):
 @pytest.mark.parametrize(
     ("method", "path", "fault", "message"),
     [
-        ("POST", "/api/repos/create", 503, r"the Hub failed \(503\)\. Push again later"),
+        ("POST", "/api/repos/create", 503, r"the Hub failed \(503\)\. Try again later"),
         ("POST", "/api/repos/create", "close", r"the connection to http://127\.0\.0\.1:\d+ failed .*Check the network"),
         ("GET", "/revision/|/datasets/user/faulty$", 404, r"no such dataset or branch.*\(404\)\. Check the name"),
         ("POST", "/api/validate-yaml", 502, r"did not answer as the Hub does\. Check HF_ENDPOINT"),
         ("POST", "/preupload/", 401, r"does not accept the access token.*\(401\)\. Run `hf auth login`"),
         ("POST", "/preupload/", 500, r"the Hub failed \(500\)"),
-        ("POST", "/objects/batch", 403, r"may not write there \(403\)"),
+        ("POST", "/objects/batch", 403, r"does not allow it \(403\)"),
         ("PUT", "/lfs/", 503, r"the Hub failed \(503\)"),
         ("PUT", "/lfs/", "close", r"the connection to http://127\.0\.0\.1:\d+ failed"),
         ("POST", "/verify", 422, r"the Hub refused \(422\): on demand"),
-        ("POST", "/commit/", 409, r"being changed at the same time \(409\)\. Push again"),
-        ("POST", "/commit/", 412, r"being changed at the same time \(412\)\. Push again"),
-        ("POST", "/commit/", 429, r"too many requests \(429\)\. Push again in 30 s"),
+        ("POST", "/commit/", 409, r"being changed at the same time \(409\)\. Try again"),
+        ("POST", "/commit/", 412, r"being changed at the same time \(412\)\. Try again"),
+        ("POST", "/commit/", 429, r"too many requests \(429\)\. Try again in 30 s"),
     ],
 )
 def test_a_failed_push_says_why_and_the_next_one_makes_the_dataset_whole(

@@ -170,6 +170,9 @@ class EsgNetConfig(PreTrainedConfig):
         # Either map is enough; the other is its inverse.
         if self.id2label is None and self.label2id:  # type: ignore[has-type]
             self.id2label = {int(index): label for label, index in self.label2id.items()}  # type: ignore[has-type]
+        # For a pipeline that a checkpoint brings, transformers asks for `trust_remote_code`; the package has its own.
+        if not __name__.startswith("transformers_modules."):
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         self.label2id = {label: index for index, label in self.id2label.items()}
 

@@ -150,7 +150,8 @@ class EsgNetProcessor(ProcessorMixin):
         Raises:
             ValueError: naming the difference.
         """
-        if grid != self.feature_grid:
+        # By their values: code that came with a checkpoint may be loaded twice, with a class of its own each time.
+        if grid.to_dict() != self.feature_grid.to_dict():
             raise ValueError(
                 f"{source} is on a feature grid of {grid}; this model was trained on {self.feature_grid}. Encode "
                 "the videos again on the model's grid, or use a model trained on this one."

@@ -18,7 +18,6 @@
 """
 
 import copy
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -114,10 +113,8 @@ def reference():
 @pytest.fixture(scope="module")
 def converted(reference, tmp_path_factory):
     """The reference weights as a checkpoint, converted by the script and loaded from what it wrote."""
-    script = Path(__file__).parents[3] / "conversion" / "convert_unav_to_hf.py"
-    spec = importlib.util.spec_from_file_location("convert_unav_to_hf", script)
-    convert_unav_to_hf = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(convert_unav_to_hf)
+    import convert_unav_to_hf
+
     folder = tmp_path_factory.mktemp("unav")
     shapes = [tuple(map(int, shape.split(","))) if shape else () for shape in reference["shapes"].tolist()]
     weights = reference_weights(reference["names"].tolist(), shapes)

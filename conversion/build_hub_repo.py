@@ -1,0 +1,267 @@
+"""Weights, a folder of hub_configs and the model's code to one folder for the Hub, which `--push` sends there.
+
+    python conversion/build_hub_repo.py OUTPUT hub_configs/esg-net-tiny-workshop build/esg-net-tiny-workshop
+    python conversion/build_hub_repo.py OUTPUT hub_configs/NAME build/NAME --float16 --push OWNER/NAME --private
+
+OUTPUT is a folder that `from_pretrained` loads: of a training run, or of a conversion script. `--weights` takes the
+last checkpoint of a training run in place of its best epoch.
+
+The folder holds safetensors, config and processor of the hub_configs folder, its model card, and the code that
+`auto_map` names, so that it loads with `trust_remote_code=True` where this package is not installed; with the package
+none of that code is run. It is loaded, and predicts, in two fresh processes, without the package and with it, which
+must agree to the bit. `SHA256SUMS` is for `sha256sum --check`. A push makes one commit, or none if all is there
+already; what an earlier push left is deleted in the same commit.
+"""
+
+import argparse
+import ast
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from convert_esg_net_to_hf import convert, description_of, read_weights
+from huggingface_hub.errors import StrictDataclassError
+from model_folders import check_tensors, load_afresh, new_folder, sha256
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel
+
+import esg_transformers
+from esg_transformers.data.sharing import push_files
+
+SUMS = "SHA256SUMS"
+# What weights and a hub_configs folder may say differently of one model.
+FREE_FIELDS = {
+    "_name_or_path",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "auto_map",
+    "custom_pipelines",
+    "processor_class",
+    "thresholds",  # chosen after training; those of the weights are published
+}
+# What a push owns in its repository, next to the files that it sends.
+OWNED = r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|[a-z]+_(esg_net|unav|i3d|vggish)\.py"
+PICKLES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".tar"}
+
+
+def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, max_shard_size: str = "5GB") -> None:
+    """Write a folder for the Hub, and check it.
+
+    Args:
+        weights: a folder that `from_pretrained` loads.
+        hub_config: config.json, processor_config.json, README.md and whatever else is to be in the repository.
+        output: a folder that does not exist yet; it appears when it is whole and checked.
+        half: weights in float16.
+        max_shard_size: of a file of weights; larger ones are split.
+
+    Raises:
+        FileNotFoundError: if a folder lacks a file.
+        FileExistsError: if `output` exists.
+        ValueError: naming what differs between the two folders, or what cannot be loaded or travel.
+    """
+    if not (weights / "config.json").is_file():
+        raise FileNotFoundError(
+            f"There is no config.json in {weights}. Give a folder that `from_pretrained` loads; the other scripts "
+            "beside this one make one of a checkpoint."
+        )
+    if not all((hub_config / name).is_file() for name in ("config.json", "README.md")):
+        raise FileNotFoundError(f"{hub_config} lacks config.json or README.md. Give a folder of hub_configs.")
+    check_same(weights, hub_config, "config.json")
+    if (weights / "processor_config.json").is_file():
+        check_same(weights, hub_config, "processor_config.json")
+    try:
+        model, loading = AutoModel.from_pretrained(
+            weights,
+            dtype=torch.float16 if half else "auto",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise ValueError(f"The weights in {weights} are broken: {error}. Copy or convert them again.") from error
+    if problems := [f"{kind} {name}" for kind, names in loading.items() for name in names]:
+        raise ValueError(f"The weights in {weights} are not those of its config.json: {', '.join(problems)}.")
+    with new_folder(output) as partial:
+        model.save_pretrained(partial, max_shard_size=max_shard_size)
+        written = read_json(partial / "config.json")
+        shutil.copytree(hub_config, partial, dirs_exist_ok=True)
+        config = read_json(hub_config / "config.json") | {
+            name: written[name] for name in ("dtype", "transformers_version")
+        }
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if (weights / "processor_config.json").is_file():
+            thresholds = read_json(weights / "processor_config.json").get("thresholds")
+            processor = read_json(partial / "processor_config.json") | {"thresholds": thresholds}
+            text = json.dumps(processor, indent=2, sort_keys=True) + "\n"
+            if thresholds is not None:
+                (partial / "processor_config.json").write_text(text, encoding="utf-8")
+        for name, code in travelling_code(hub_config).items():
+            (partial / name).write_text(code, encoding="utf-8")
+        if pickles := sorted(path.name for path in partial.rglob("*") if path.suffix in PICKLES):
+            raise ValueError(f"{hub_config} holds {', '.join(pickles)}; weights are published as safetensors only.")
+        write_sums(partial)
+        with ThreadPoolExecutor() as executor:
+            (alone, predicted), (installed, expected) = executor.map(
+                lambda with_package: load_afresh(partial, with_package=with_package), (False, True)
+            )
+        for loaded in (alone, installed):
+            check_tensors(loaded, model.state_dict())
+        if differing := sorted(name for name in expected if predicted.get(name) != expected[name]):
+            raise ValueError(f"With the package and without it, the model predicts other {', '.join(differing)}.")
+
+
+def check_same(weights: Path, hub_config: Path, name: str) -> None:
+    """Compare what two folders say of one model in a JSON file, but for `FREE_FIELDS`.
+
+    Raises:
+        ValueError: naming the fields that differ.
+    """
+    ours, theirs = fields_of(weights / name), fields_of(hub_config / name)
+    differing = [field for field in sorted(ours.keys() | theirs.keys()) if ours.get(field) != theirs.get(field)]
+    if differing:
+        told = "; ".join(f"{field} is {ours.get(field)!r:.200} and {theirs.get(field)!r:.200}" for field in differing)
+        raise ValueError(f"{weights / name} and {hub_config / name} are not of one model: {told}.")
+
+
+def fields_of(path: Path) -> dict[str, Any]:
+    """What a file of a model says, a configuration with the defaults of all that it leaves out."""
+    content = read_json(path)
+    if path.name == "config.json":
+        content = AutoConfig.from_pretrained(path.parent, trust_remote_code=False).to_dict() | {
+            "architectures": content.get("architectures")
+        }
+    return {name: value for name, value in content.items() if name not in FREE_FIELDS}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object in a JSON file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object.")
+    return content
+
+
+def travelling_code(hub_config: Path) -> dict[str, str]:
+    """The modules that `auto_map` and `custom_pipelines` of a folder name, and those that they import, by file name.
+
+    On the Hub they lie side by side: `from esg_transformers.models.esg_net.x import` becomes `from .x import`.
+
+    Raises:
+        ValueError: if nothing is named, or a module is not one of the package's that can travel.
+    """
+    package = Path(esg_transformers.__file__).parent
+    sources = {path.stem: path for kind in ("models", "encoders") for path in package.glob(f"{kind}/*/[a-z]*_*.py")}
+    waiting = [name.rpartition(".")[0] for name in classes_named(hub_config)]
+    if not waiting:
+        raise ValueError(f"{hub_config / 'config.json'} has no `auto_map`, which tells where the model's code is.")
+    files: dict[str, str] = {}
+    while waiting:
+        module = waiting.pop()
+        if f"{module}.py" in files:
+            continue
+        if module not in sources:
+            raise ValueError(f"{module}.py cannot travel to the Hub: it is none of {', '.join(sorted(sources))}.")
+        code = sources[module].read_text(encoding="utf-8")
+        code = re.sub(r"^from esg_transformers(?:\.\w+)*\.(\w+) import ", r"from .\1 import ", code, flags=re.MULTILINE)
+        files[f"{module}.py"] = code
+        imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
+        waiting += [node.module or "" for node in imports if node.level]
+    return files
+
+
+def classes_named(hub_config: Path) -> list[str]:
+    """The classes in `auto_map` and `custom_pipelines` of a folder's JSON files, `module.Class`."""
+
+    def names(value: Any) -> Iterable[str]:
+        return [value] if isinstance(value, str) else [name for name in value or () if name]
+
+    named: list[str] = []
+    for path in hub_config.glob("*config.json"):
+        content = read_json(path)
+        for value in content.get("auto_map", {}).values():
+            named += names(value)
+        named += [pipeline["impl"] for pipeline in (content.get("custom_pipelines") or {}).values()]
+    return named
+
+
+def write_sums(folder: Path) -> None:
+    """Write `SHA256SUMS`: digests as `sha256sum` writes them, each after a comment that tells the file's size."""
+    lines = [
+        f"# {path.stat().st_size} bytes\n{sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def push(folder: Path, repo_id: str, **options: Any) -> str:
+    """Push a folder that `build` made to the Hub; options and errors are those of `push_files`.
+
+    Returns:
+        The URL of the commit, or of the pull request.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return push_files(files, repo_id, repo_type="model", what="built model", marker=SUMS, owned=OWNED, **options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0 on success, 1 after an error that has been told."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights_dir", type=Path, help="a folder that from_pretrained loads")
+    parser.add_argument("hub_config_dir", type=Path, help="a folder of hub_configs")
+    parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
+    parser.add_argument("--float16", action="store_true", help="weights in half precision")
+    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights (default: 5GB)")
+    parser.add_argument(
+        "--weights",
+        choices=("average", "model"),
+        help="of the last checkpoint of a training run: averaged, or as trained",
+    )
+    parser.add_argument("--push", metavar="OWNER/NAME", help="send the folder to this repository on the Hub")
+    parser.add_argument("--private", action="store_true", help="make a repository that only its owner sees")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--revision", metavar="BRANCH", help="push to a branch, which is made if there is none")
+    where.add_argument("--create-pr", action="store_true", help="propose the push as a pull request")
+    options = parser.parse_args(arguments)
+    if not options.push and (options.private or options.revision or options.create_pr):
+        parser.error("--private, --revision and --create-pr go with --push")
+    if not re.fullmatch(r"[1-9]\d*([KMGT]I?)?B", options.max_shard_size.upper()):
+        parser.error(f"--max-shard-size is {options.max_shard_size!r}; give a size such as 500MB")
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            weights = options.weights_dir
+            if options.weights:
+                weights = Path(scratch) / "model"
+                checkpoint = read_weights(options.weights_dir, averaged=options.weights == "average")
+                convert(checkpoint, weights, *description_of(options.weights_dir))
+            sizes = {"half": options.float16, "max_shard_size": options.max_shard_size}
+            build(weights, options.hub_config_dir, options.output, **sizes)
+        sys.stdout.write(f"Wrote {options.output}: it loads and predicts with the package and without.\n")
+        if options.push:
+            place = {"revision": options.revision, "create_pr": options.create_pr}
+            url = push(options.output, options.push, private=options.private or None, **place)
+            sys.stdout.write(f"{options.output} is at {url}\n")
+    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Configuration of I3D."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+@strict
+class I3dConfig(PreTrainedConfig):
+    r"""
+    Configuration of an [`I3dModel`]: Inception v1, inflated to 3D (Carreira and Zisserman, arXiv 1705.07750). Its
+    layers are fixed, as its published weights are; a feature has 1024 channels.
+
+    Args:
+        num_channels (`int`, *optional*, defaults to 3):
+            Channels of a frame: 3 for RGB, 2 for optical flow.
+        batch_norm_eps (`float`, *optional*, defaults to 1e-05):
+            Added to the variances. 1e-05 made the features of UnAV-100 (models/i3d/i3d_src/i3d_net.py, video_features
+            a2f61b7); the weights were trained with 0.001, which is what their first PyTorch port has come to use
+            (src/i3dpt.py, kinetics_i3d_pytorch 786fbae).
+
+    ```python
+    >>> from esg_transformers import I3dConfig
+
+    >>> I3dConfig(num_channels=2).hidden_size  # channels of a feature
+    1024
+
+    ```
+    """
+
+    model_type = "i3d"
+
+    num_channels: int = 3
+    batch_norm_eps: float = 1e-5
+
+    @property
+    def hidden_size(self) -> int:
+        """Channels of a feature, under the name that transformers' tools ask for."""
+        return 1024
+
+    def validate_architecture(self):
+        """Refuse values that cannot be built, by name."""
+        super().validate_architecture()
+        if self.num_channels < 1:
+            raise ValueError(f"`num_channels` must be at least 1; got {self.num_channels}.")
+        if self.batch_norm_eps <= 0:
+            raise ValueError(f"`batch_norm_eps` must be positive; got {self.batch_norm_eps}.")
+
+
+__all__ = ["I3dConfig"]

@@ -1,0 +1,40 @@
+"""Configuration of VGGish."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+@strict
+class VggishConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`VggishModel`] (Hershey et al., arXiv 1609.09430). The defaults are the published model.
+
+    Args:
+        intermediate_size (`int`, *optional*, defaults to 4096):
+            Width of the two hidden layers behind the convolutions.
+        hidden_size (`int`, *optional*, defaults to 128):
+            Channels of a feature.
+
+    ```python
+    >>> from esg_transformers import VggishConfig
+
+    >>> VggishConfig().hidden_size
+    128
+
+    ```
+    """
+
+    model_type = "vggish"
+
+    intermediate_size: int = 4096
+    hidden_size: int = 128
+
+    def validate_architecture(self):
+        """Refuse sizes that cannot be built, by name."""
+        super().validate_architecture()
+        for name in ("intermediate_size", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+
+
+__all__ = ["VggishConfig"]

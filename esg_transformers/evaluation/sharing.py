@@ -1,0 +1,84 @@
+"""Sharing the metric on the Hub, as a Space that `evaluate.load` loads without this package."""
+
+import tempfile
+from pathlib import Path
+
+from esg_transformers.data.sharing import push_files
+from esg_transformers.evaluation import METRIC_PATH
+
+CARD = """\
+---
+title: {title}
+sdk: static
+license: apache-2.0
+tags:
+- evaluate
+- metric
+---
+
+# {title}
+
+Mean average precision of dense event localization at temporal overlaps of 0.1 to 0.9, by the rules of the UnAV and
+ActivityNet evaluators.
+
+```python
+import evaluate
+
+metric = evaluate.load("{repo_id}")
+metric.compute(
+    predictions=[[{{"start": 0.0, "end": 3.0, "label": "dog barking", "score": 0.9}}]],
+    references=[[{{"start": 0.0, "end": 4.0, "label": "dog barking"}}]],
+)["mAP@0.7"]  # 1.0
+```
+
+`predictions` and `references` hold one list of events for each video, times in seconds. The rules, and all that is
+returned, are in `average_precision.py`.
+"""
+
+
+def push_metric(
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> str:
+    """Push the metric to the Hub as a Space, in one commit; a metric that is there already makes none.
+
+    Args:
+        repo_id: `owner/name` of the Space, which is made if there is none.
+        private: whether a Space that is made can be seen by its owner only; by default as the owner's settings say.
+        revision: the branch to push to, which is made from `main` if there is none; `main` by default.
+        create_pr: propose the push as a pull request to `main`.
+        token: access token; by default that of `hf auth login` or of the environment variable `HF_TOKEN`.
+
+    Returns:
+        The URL of the commit, or of the pull request.
+
+    Raises:
+        ValueError: if the Space is not one to push it to.
+        OSError: if the Hub cannot be reached or refuses; says why and what to do.
+    """
+    name = repo_id.rpartition("/")[2]
+    with tempfile.TemporaryDirectory() as folder:
+        card = Path(folder) / "README.md"
+        card.write_text(CARD.format(title=name.replace("_", " ").capitalize(), repo_id=repo_id), encoding="utf-8")
+        files = {
+            "README.md": card,
+            f"{name}.py": Path(METRIC_PATH)
+            / "event_localization_map.py",  # `evaluate` runs the file named as the Space
+            "average_precision.py": Path(METRIC_PATH) / "average_precision.py",
+        }
+        return push_files(
+            files,
+            repo_id,
+            repo_type="space",
+            what="metric",
+            marker="average_precision.py",
+            owned="",
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            token=token,
+        )
