@@ -126,6 +126,8 @@ def train(
         raise ValueError(f"{output_dir} is a file; give a folder for the trained model.")
     for name, dataset in (("training", train_set), ("validation", validation_set)):
         check_dataset(f"The {name} set", dataset, model, processor)
+    if not any(len(validation_set[index]["labels"]) for index in range(len(validation_set))):  # type: ignore[arg-type]
+        raise ValueError("No video of the validation set has an event, so no epoch could be chosen on it. Add some.")
     accelerator = Accelerator(
         mixed_precision=None if arguments.mixed_precision == "auto" else arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,

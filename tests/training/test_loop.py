@@ -192,6 +192,15 @@ def test_a_data_set_that_does_not_fit_the_model_is_refused_before_anything_is_re
     assert not (tmp_path / "output").exists()
 
 
+def test_a_validation_set_without_events_is_refused_before_training(tmp_path, simulated, small_model):
+    validation_set = simulated(2)
+    for example in validation_set.examples:
+        example["segments"], example["labels"] = np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
+    with pytest.raises(ValueError, match="No video of the validation set has an event"):
+        train(*small_model(), UntilPowerCut(simulated(8), reads=0), validation_set, tmp_path / "output", ARGUMENTS)
+    assert not (tmp_path / "output").exists()
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, simulated, small_model, validation_set):
     arguments = replace(ARGUMENTS, learning_rate=1e30, warmup_epochs=0)
     with pytest.raises(
