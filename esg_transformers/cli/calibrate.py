@@ -84,10 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.split} split, so not one is allowed. Choose on more video, or allow more."
         )
     points = choose_thresholds(localized.found, localized.true, localized.durations, target, criterion)
-    content = json.loads(config.read_text(encoding="utf-8"))
-    content["thresholds"] = {label: point.threshold for label, point in points.items()}
-    with replacing(config) as file:
-        file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    save_thresholds(config, points)
     print(f"{len(localized.video_ids)} videos, {sum(map(len, localized.true))} events\n")
     print(operating_point_table(points))
     if not all(point.reached for point in points.values()):
@@ -96,6 +93,14 @@ def run(arguments: argparse.Namespace) -> None:
     if untold:
         print(f"\nNeither an event nor a find of {', '.join(untold)}: the threshold stays {DEFAULT_THRESHOLD}.")
     print(f"\nWrote the thresholds to {config}.")
+
+
+def save_thresholds(config: Path, points: Mapping[str, OperatingPoint]) -> None:
+    """Write what was chosen for each class into the configuration of a processor; all else in it stays."""
+    content = json.loads(config.read_text(encoding="utf-8"))
+    content["thresholds"] = {label: point.threshold for label, point in points.items()}
+    with replacing(config) as file:
+        file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def parse_target(text: str) -> Target:

@@ -6,13 +6,13 @@ model card and a learning curve.
 """
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
 from transformers.utils import PROCESSOR_NAME
 
+from esg_transformers.cli.calibrate import save_thresholds
 from esg_transformers.cli.sources import open_model
 from esg_transformers.cli.tables import training_summary
 from esg_transformers.cli.train import add_settings, read_settings
@@ -88,10 +88,7 @@ def _finish(arguments: argparse.Namespace, settings: LocalizationTrainingArgumen
     }
     validation = localized["validation"]
     points = choose_thresholds(validation.found, validation.true, validation.durations, BestF1())
-    config = json.loads((output / PROCESSOR_NAME).read_text(encoding="utf-8"))
-    config["thresholds"] = {label: point.threshold for label, point in points.items()}
-    with replacing(output / PROCESSOR_NAME) as file:
-        file.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_thresholds(output / PROCESSOR_NAME, points)
     card = model_card(
         output.resolve().name,
         Path(arguments.corpus).resolve().name,

@@ -64,12 +64,9 @@ def push_metric(
     with tempfile.TemporaryDirectory() as folder:
         card = Path(folder) / "README.md"
         card.write_text(CARD.format(title=name.replace("_", " ").capitalize(), repo_id=repo_id), encoding="utf-8")
-        files = {
-            "README.md": card,
-            f"{name}.py": Path(METRIC_PATH)
-            / "event_localization_map.py",  # `evaluate` runs the file named as the Space
-            "average_precision.py": Path(METRIC_PATH) / "average_precision.py",
-        }
+        metric = Path(METRIC_PATH)
+        files = {"README.md": card, "average_precision.py": metric / "average_precision.py"}
+        files[f"{name}.py"] = metric / "event_localization_map.py"  # `evaluate` runs the file named as the Space
         return push_files(
             files,
             repo_id,

@@ -1,6 +1,5 @@
 """Checkpoints of a training run: safetensors and JSON, whole or not there, verified before they are used."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers.utils import logging
 
+from esg_transformers.data.corpus import sha256_of
 from esg_transformers.training.ema import AveragedWeights
 
 logger = logging.get_logger(__name__)
@@ -140,7 +140,7 @@ class Checkpoints:
             state["files"] = {}
             for name, content in tensors.items():
                 save_file({key: value.contiguous() for key, value in content.items()}, partial / name)
-                state["files"][name] = {"size": (partial / name).stat().st_size, "sha256": _sha256(partial / name)}
+                state["files"][name] = {"size": (partial / name).stat().st_size, "sha256": sha256_of(partial / name)}
             (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
             for path in partial.iterdir():
                 with path.open("rb") as file:
@@ -183,7 +183,7 @@ class Checkpoints:
             path = folder / name
             if name not in (WEIGHTS, AVERAGE, OPTIMIZER) or not path.is_file():
                 raise ValueError(f"its file {name} is missing.")
-            if path.stat().st_size != file["size"] or _sha256(path) != file["sha256"]:
+            if path.stat().st_size != file["size"] or sha256_of(path) != file["sha256"]:
                 raise ValueError(f"its file {name} is not what was written: it was truncated, or changed.")
         return state
 
@@ -214,11 +214,3 @@ def _nested(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         parameter, _, key = name.rpartition("/")
         states.setdefault(parameter, {})[key] = value
     return states
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

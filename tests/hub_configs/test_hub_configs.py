@@ -161,7 +161,7 @@ def test_the_models_of_unav100_have_the_same_100_classes():
 def test_the_classes_of_unav100_are_those_of_its_annotations():
     path = ROOT / ".." / "shared" / "data" / "unav100_annotations.json"
     if not path.exists():
-        pytest.skip("the annotations of UnAV-100 are not here (../shared/data/unav100_annotations.json)")
+        pytest.skip("the UnAV-100 annotation file is not beside the repository")
     videos = json.loads(path.read_text(encoding="utf-8"))["database"].values()
     classes = {event["label_id"]: event["label"] for video in videos for event in video["annotations"]}
     assert config_of(UNAV100[0]).id2label == classes

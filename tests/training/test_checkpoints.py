@@ -35,7 +35,7 @@ spec.loader.exec_module(conftest)
 videos, small_model = conftest.SimulatedVideos, conftest.small_model.__wrapped__(conftest.SimulatedVideos)
 MOMENTS = {"train": (loop.AveragedWeights, "update"), "evaluate": (loop, "evaluate_dataset"),
            "write": (checkpoints, "save_file"), "rename": (checkpoints.Path, "rename"), "save": (loop, "_save_model"),
-           "sign": (checkpoints, "_sha256")}
+           "sign": (checkpoints, "sha256_of")}
 
 def run(output, arguments, moment, count, kind):
     if moment:
