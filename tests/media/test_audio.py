@@ -1,10 +1,11 @@
+import tracemalloc
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from esg_transformers.media.audio import read_waveform
+from esg_transformers.media.audio import read_sound, read_waveform
 
 
 def write_sound(path, samples, rate, layout="mono", codec="pcm_s16le", starts=(0.0,), with_video=False):
@@ -106,6 +107,50 @@ def test_a_gap_in_the_sound_is_silence_and_what_follows_keeps_its_time(tmp_path)
     waveform = read_waveform(path, 16000)
     assert np.abs(waveform[8100:31900]).max() == 0
     assert heard(waveform[8100:], 16000)[0] + 8100 / 16000 == pytest.approx(2.0, abs=0.002)
+
+
+def test_sound_comes_second_by_second_and_joins_to_the_waveform(tmp_path):
+    path = write_sound(tmp_path / "v.mkv", tone(1000, 44100, 2.5), 44100, codec="aac", starts=[0.3], with_video=True)
+    seconds = list(read_sound(path, 16000))
+    assert [len(second) for second in seconds[:-1]] == [16000] * 2
+    assert 0 < len(seconds[-1]) <= 16000
+    np.testing.assert_array_equal(np.concatenate(seconds), read_waveform(path.read_bytes(), 16000))
+
+
+def test_memory_does_not_grow_with_the_length_of_the_sound_or_of_a_gap_in_it(tmp_path):
+    # 3 minutes, of which the first and the last second are heard: 12 MB in one piece.
+    gap = write_sound(tmp_path / "gap.mkv", tone(1000, 16000, 2.0), 16000, starts=[0.0, 179.0], with_video=True)
+    sound = write_sound(tmp_path / "s.wav", tone(1000, 16000, 180.0), 16000)
+    for path in (gap, sound):
+        tracemalloc.start()
+        num_samples = sum(len(second) for second in read_sound(path, 16000))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert num_samples == pytest.approx(180 * 16000, abs=100)
+        assert peak < 2e6
+
+
+def test_more_than_eight_channels_are_averaged_too(tmp_path):
+    path = tmp_path / "s.mka"
+    channels = 0.5 * np.ones((8000, 10)) * (np.arange(10) < 4)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libopus", rate=48000, layout="10 channels", options={"mapping_family": "255"})
+        samples = np.round(32767 * np.repeat(channels, 6, axis=0)).astype(np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="10 channels")
+        frame.sample_rate = 48000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    # Opus lets no constant pass, but the beginning of one: 4 of 10 channels at 0.5.
+    assert read_waveform(path, 48000)[:400].max() == pytest.approx(0.2, abs=0.05)
+
+
+def test_samples_that_are_no_numbers_do_not_spread(tmp_path):
+    samples = np.full((1, 8000), 0.25, np.float32)
+    samples[0, 4000:4002] = np.nan, np.inf
+    waveform = read_waveform(write_sound(tmp_path / "s.wav", samples, 8000, codec="pcm_f32le"), 16000)
+    assert np.isfinite(waveform).all()
+    np.testing.assert_allclose(waveform[1000:7900], 0.25, atol=0.01)
+    np.testing.assert_allclose(waveform[8100:15000], 0.25, atol=0.01)
 
 
 def test_times_rounded_to_milliseconds_leave_no_clicks(tmp_path):

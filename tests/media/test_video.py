@@ -1,9 +1,11 @@
+import socket
 import tracemalloc
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from transformers.utils import logging
 
 from esg_transformers.media.video import probe, read_frames
 
@@ -104,21 +106,30 @@ def test_pictures_of_odd_size_and_at_a_given_size(tmp_path):
     assert small[:, 6:].max() < 10
 
 
-def test_a_video_that_is_to_be_turned_is_turned(tmp_path):
+@pytest.mark.parametrize(
+    ("matrix", "shape", "red"),
+    [
+        ([0, 1, -1, 0], (64, 32), np.s_[:28, :]),  # a quarter turn clockwise: what was left is on top
+        ([-1, 0, 0, -1], (32, 64), np.s_[:, 36:]),
+        ([0, -1, 1, 0], (64, 32), np.s_[36:, :]),
+    ],
+    ids=["90", "180", "270"],
+)
+def test_a_video_that_is_to_be_turned_is_turned(tmp_path, matrix, shape, red):
     left_red = np.zeros((32, 64, 3), np.uint8)
     left_red[:, :32, 0] = 200
     path = write_h264(tmp_path / "v.mp4", [left_red] * 3)
-    # The matrix of the track header (ISO/IEC 14496-12, 8.3.2), 40 bytes after the name: a quarter turn clockwise.
+    # The matrix of the track header (ISO/IEC 14496-12, 8.3.2), 40 bytes after the name, row by row.
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44
-    quarter_turn = [0, 1, 0, -1, 0, 0, 0, 0, 0x4000]
-    data[matrix : matrix + 36] = b"".join((value << 16).to_bytes(4, "big", signed=True) for value in quarter_turn)
+    start = data.index(b"tkhd") + 44
+    rows = [*matrix[:2], 0, *matrix[2:], 0, 0, 0, 0x4000]
+    data[start : start + 36] = b"".join((value << 16).to_bytes(4, "big", signed=True) for value in rows)
     path.write_bytes(data)
-    assert (probe(path).width, probe(path).height) == (32, 64)
+    assert (probe(path).height, probe(path).width) == shape
     picture = next(read_frames(path, 25))
-    assert picture.shape == (64, 32, 3)
-    assert picture[:28, :, 0].min() > 150  # what was left is on top
-    assert picture[36:, :, 0].max() < 50
+    assert picture.shape == (*shape, 3)
+    assert picture[red][..., 0].min() > 150
+    assert picture[..., 0].mean() == pytest.approx(100, abs=10)  # half of it is red
     assert next(read_frames(path, 25, size=(8, 20))).shape == (20, 8, 3)
 
 
@@ -236,6 +247,127 @@ def test_a_missing_file_is_a_file_not_found_error(tmp_path):
 def test_an_address_is_not_fetched():
     with pytest.raises(FileNotFoundError):
         probe("http://127.0.0.1:9/video.mp4")
+
+
+def hls(address):
+    return f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{address}\n#EXT-X-ENDLIST\n"
+
+
+DASH = """<?xml version="1.0"?>
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S" minBufferTime="PT1S"
+profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4"><Representation
+id="1" bandwidth="1000" width="48" height="32"><BaseURL>clip.mp4</BaseURL></Representation></AdaptationSet></Period>
+</MPD>
+"""
+SDP = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.m3u8", hls("clip.ts")),
+        ("absolute.m3u8", hls("{folder}/clip.ts")),
+        ("file.m3u8", hls("file://{folder}/clip.ts")),
+        ("of_playlists.m3u8", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\na.m3u8\n"),
+        ("a.ffconcat", "ffconcat version 1.0\nfile clip.mp4\n"),
+        ("playlist_in_disguise.mp4", "ffconcat version 1.0\nfile clip.mp4\n"),
+        ("a.mpd", DASH),
+        ("a.sdp", SDP),
+        (
+            "clip.idx",
+            "# VobSub index file, v7 (do not modify this line!)\ntimestamp: 00:00:01:000, filepos: 000000000\n",
+        ),
+        ("picture%d.jpg", "a name that stands for other pictures"),
+    ],
+    ids=lambda value: value if len(value) < 30 else "",
+)
+def test_a_file_that_refers_to_others_does_not_open_them(tmp_path, name, content):
+    write_h264(tmp_path / "clip.mp4", grey(*[100] * 25))
+    write_h264(tmp_path / "clip.ts", grey(*[100] * 25))
+    (tmp_path / "a.m3u8").write_text(hls("clip.ts"))
+    for index in range(2):
+        write_video(tmp_path / f"picture{index}.jpg", grey(100), [0], "mjpeg", "yuvj420p", update="1")
+    (tmp_path / "clip.sub").write_bytes((tmp_path / "clip.mp4").read_bytes())
+    path = tmp_path / name
+    path.write_text(content.replace("{folder}", str(tmp_path)))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(ValueError, match="cannot be read|can be decoded"):
+            probe(source)
+
+
+def test_a_playlist_reaches_no_server(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        path = tmp_path / "a.m3u8"
+        path.write_text(hls(f"http://127.0.0.1:{server.getsockname()[1]}/clip.ts"))
+        for source in (path, path.read_bytes()):
+            with pytest.raises(ValueError, match="Playlists are not followed"):
+                probe(source)
+        with pytest.raises(BlockingIOError):  # no one has knocked
+            server.accept()
+
+
+def test_bytes_are_read_like_the_file_they_come_from(tmp_path):
+    path = write_h264(tmp_path / "v.mp4", noise(10))
+    assert probe(path.read_bytes()) == probe(path)
+    np.testing.assert_array_equal(list(read_frames(path.read_bytes(), 25)), list(read_frames(path, 25)))
+
+
+@pytest.mark.parametrize("data", [b"", b"not a video"])
+def test_bytes_that_are_no_video_are_one_plain_value_error(data):
+    with pytest.raises(ValueError, match="the given bytes cannot be read") as error:
+        probe(data)
+    assert type(error.value) is ValueError  # PyAV's own errors are ValueErrors too
+
+
+def write_both(path):
+    """One second of pictures and of sound, in a Matroska file."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("ffv1", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 48, 32, "bgr0"
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        for index, picture in enumerate(grey(*[100] * 25)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(pictures.encode(frame))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 8000
+        container.mux(sound.encode(samples))
+        for stream in (pictures, sound):
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "other_codec"),
+    [(b"A_AAC", b"A_XYZ"), (b"A_AAC", b"A_DTS"), (b"V_FFV1", b"V_XYZ1")],
+    ids=["sound of an unknown codec", "sound that is not what its header says", "pictures of an unknown codec"],
+)
+def test_a_stream_that_cannot_be_decoded_counts_as_absent_with_a_warning(tmp_path, caplog, codec, other_codec):
+    path = write_both(tmp_path / "v.mkv")
+    whole = probe(path)
+    assert whole.has_video
+    assert whole.has_audio
+    path.write_bytes(path.read_bytes().replace(codec, other_codec))
+    logging.get_logger("esg_transformers.media.video").addHandler(caplog.handler)
+    info = probe(path)
+    logging.get_logger("esg_transformers.media.video").removeHandler(caplog.handler)
+    kind = {b"A": "audio", b"V": "video"}[codec[:1]]
+    assert (info.has_video, info.has_audio) == (kind == "audio", kind == "video")
+    assert f"v.mkv: its {kind} stream cannot be decoded and counts as absent" in caplog.text
+    assert info.duration == pytest.approx(1.0, abs=0.2)  # an AAC frame lasts 0.128 s here
+    if kind == "video":
+        with pytest.raises(ValueError, match="No picture can be decoded"):
+            next(read_frames(path, 10))
+
+
+def test_a_leap_of_more_than_a_day_is_damage_and_no_pause(tmp_path):
+    day = 24 * 3600 * 1000  # ms
+    hour = write_video(tmp_path / "hour.mkv", grey(10, 20, 30), [0, 40, day // 24])
+    assert probe(hour).duration == pytest.approx(3600, abs=0.1)
+    week = write_video(tmp_path / "week.mkv", grey(10, 20, 30), [0, 40, 7 * day])
+    assert probe(week).duration == pytest.approx(0.12, abs=0.01)
+    assert levels(week, 25) == [10, 20, 30]
 
 
 def test_frames_of_a_sound_file_are_refused(tmp_path):
