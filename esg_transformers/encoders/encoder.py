@@ -1,11 +1,12 @@
 """What every encoder gives, and what it takes to be one."""
 
-import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from esg_transformers.media.video import MediaSource
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
 
@@ -50,6 +51,10 @@ class AudioVisualFeatures:
 class AudioVisualEncoder(Protocol):
     """Anything that turns a media file into features.
 
+    An encoder may also have `blocks(source, num_steps)`, which yields the features of `encoder(source)` in order,
+    `num_steps` at a time and at the end what is left, each block with the duration of the whole file. With it, memory
+    need not grow with the length of the file; see [`feature_blocks`], which does without where it is missing.
+
     Attributes:
         name (`str`): written with what was encoded, so that features of two encoders are never mixed.
         version (`str`): changes whenever the features of the same file do.
@@ -64,7 +69,7 @@ class AudioVisualEncoder(Protocol):
     visual_size: int
     audio_size: int
 
-    def __call__(self, path: str | os.PathLike) -> AudioVisualFeatures:
+    def __call__(self, source: MediaSource) -> AudioVisualFeatures:
         """Features of a media file, float32, `grid.num_steps(duration)` steps in each stream that the file has.
 
         Raises:
@@ -72,3 +77,45 @@ class AudioVisualEncoder(Protocol):
             ValueError: if the file holds neither pictures nor sound that can be decoded.
         """
         ...
+
+
+def feature_blocks(encoder: AudioVisualEncoder, source: MediaSource, num_steps: int) -> Iterator[AudioVisualFeatures]:
+    """The features of `encoder(source)` from start to end, some steps at a time.
+
+    An encoder with a method `blocks` makes them as they are asked for, in memory that does not grow with the length of
+    the file. With any other, the whole file is encoded first, and its features are cut.
+
+    Args:
+        encoder: what encodes.
+        source: a media file.
+        num_steps: steps of a block, >= 1; the last block has what is left.
+
+    Yields:
+        features on the grid of the encoder, the `duration` of each that of the whole file.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if `num_steps` is below 1, or the file cannot be encoded. As this is a generator, errors come when a
+            block is asked for.
+
+    >>> class OneNumberPerSecond:
+    ...     name, version, grid, visual_size, audio_size = "ones", "1", FeatureGrid(1, 1, 1), 1, 1
+    ...     def __call__(self, source):
+    ...         return AudioVisualFeatures(None, np.ones((5, 1), np.float32), self.grid, duration=5.0)
+    >>> [len(block.audio) for block in feature_blocks(OneNumberPerSecond(), "five_seconds.wav", num_steps=2)]
+    [2, 2, 1]
+    """
+    if num_steps < 1:
+        raise ValueError(f"`num_steps` is {num_steps}; a block has at least 1 step.")
+    if hasattr(encoder, "blocks"):
+        yield from encoder.blocks(source, num_steps)
+        return
+    whole = encoder(source)
+    visual, audio = whole.visual, whole.audio
+    for first in range(0, max(len(stream) for stream in (visual, audio) if stream is not None), num_steps):
+        steps = slice(first, first + num_steps)
+        yield replace(
+            whole,
+            visual=None if visual is None else visual[steps],
+            audio=None if audio is None else audio[steps],
+        )

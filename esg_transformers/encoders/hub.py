@@ -22,9 +22,9 @@ class OnePeaceEncoder:
     def __init__(self, see, hear):
         self.see, self.hear = see, hear
 
-    def __call__(self, path):
-        duration = probe(path).duration
-        frames, waveform = list(read_frames(path, 16)), read_waveform(path, 16_000)
+    def __call__(self, source):
+        duration = probe(source).duration
+        frames, waveform = list(read_frames(source, 16)), read_waveform(source, 16_000)
         steps = range(self.grid.num_steps(duration))
         visual = np.stack([self.see(frames[4 * g :][:16]) for g in steps])
         audio = np.stack([self.hear(waveform[4000 * g :][:16_000]) for g in steps])
@@ -36,13 +36,12 @@ import hashlib
 import inspect
 import json
 import math
-import os
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +51,6 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm import tqdm
 from transformers import (
     AutoFeatureExtractor,
     AutoImageProcessor,
@@ -63,8 +61,9 @@ from transformers import (
 )
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures
-from esg_transformers.media.audio import read_waveform
-from esg_transformers.media.video import probe, read_frames
+from esg_transformers.encoders.sound import SlidingSound
+from esg_transformers.encoders.streaming import encode_in_blocks
+from esg_transformers.media.video import MediaSource
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=16, stride=4, window=16)  # that of ONE-PEACE: a feature every 0.25 s that sees 1 s
@@ -106,7 +105,7 @@ class HubEncoder:
     Where the output has a `pooler_output` with trained weights, that is taken; otherwise `last_hidden_state`, averaged
     over the tokens of a picture.
 
-    Pictures are encoded as they are decoded. The sound is held whole, 230 MB an hour at 16 kHz.
+    Pictures and sound are encoded as they are decoded; what is held of a file does not grow with its length.
 
     ```python
     encoder = HubEncoder("openai/clip-vit-base-patch32", "MIT/ast-finetuned-audioset-10-10-0.4593")
@@ -153,26 +152,28 @@ class HubEncoder:
         # The number counts our rules, such as how the pictures of a clip are chosen.
         self.version = "1-" + "+".join(part.identity if part else "none" for part in (self._see, self._hear))
 
-    def __call__(self, path: str | os.PathLike) -> AudioVisualFeatures:
+    def __call__(self, source: MediaSource) -> AudioVisualFeatures:
         """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
 
         Where one of the two is shorter than the file, its last picture stays, or silence follows.
+
+        Args:
+            source: the path of a media file, or its bytes.
 
         Raises:
             FileNotFoundError: if there is no file.
             ValueError: if it is not a media file, or if it has nothing that decodes for either model.
         """
-        info = probe(path)
-        num_steps = self.grid.num_steps(info.duration)
-        visual, audio = None, None
-        if info.has_video and self._see is not None:
-            visual = self._see(read_frames(path, self.grid.frame_rate), num_steps)
-        if info.has_audio and self._hear is not None:
-            audio = self._hear(read_waveform(path, self._hear.sampling_rate), num_steps)
-        if visual is None and audio is None:
-            missing, model = ("pictures", "audio") if self._see is not None else ("sound", "visual")
-            raise ValueError(f"{path} has no {missing}, and the encoder has no {model} model. Give it both.")
-        return AudioVisualFeatures(visual, audio, self.grid, info.duration)
+        [features] = self.blocks(source, sys.maxsize)
+        return features
+
+    def blocks(self, source: MediaSource, num_steps: int) -> Iterator[AudioVisualFeatures]:
+        """The same features, `num_steps` steps at a time, the last block being what is left.
+
+        What is held of a file does not grow with its length. Errors come when the first block is asked for.
+        """
+        sampling_rate = self._hear.sampling_rate if self._hear else 0
+        return encode_in_blocks(source, self.grid, num_steps, self._see, self._hear, sampling_rate)
 
 
 class PictureModel:
@@ -205,24 +206,22 @@ class PictureModel:
         trial = self._outputs([blank if self._clip is None else [blank] * len(self._clip)] * 2)
         self.size = _size(model, trial)
 
-    def __call__(self, frames: Iterable[np.ndarray], num_steps: int) -> np.ndarray:
+    def __call__(self, frames: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
         """Features of pictures that are read once; those of a window are kept.
 
         Args:
             frames: uint8 `(H, W, 3)` RGB at the frame rate of the grid, at least one; after the last, it stays.
-            num_steps: features to give, T.
+            num_steps: features to give.
 
-        Returns:
-            float32 `(T, size)`.
+        Yields:
+            float32 `(size,)` for each step.
         """
-        rows: Iterator[np.ndarray]
         if self._clip is None:
             looks = self._encoded(frames, PICTURES_AT_ONCE)
-            rows = (np.mean(window, axis=0) for window in _windows(looks, self._grid, num_steps))
+            yield from (np.mean(window, axis=0) for window in _windows(looks, self._grid, num_steps))
         else:
             clips = ([window[n] for n in self._clip] for window in _windows(frames, self._grid, num_steps))
-            rows = self._encoded(clips, max(PICTURES_AT_ONCE // len(self._clip), 1))
-        return _stacked(rows, num_steps, self.size, "Pictures")
+            yield from self._encoded(clips, max(PICTURES_AT_ONCE // len(self._clip), 1))
 
     def _encoded(self, items: Iterable[Any], batch_size: int) -> Iterator[np.ndarray]:
         """`(size,)` for each picture or clip."""
@@ -271,31 +270,30 @@ class SoundModel:
         self._makes_frames = trial.ndim == 3
         self.size = _size(model, trial)
 
-    def __call__(self, waveform: np.ndarray, num_steps: int) -> np.ndarray:
-        """Features of a sound.
+    def __call__(self, stretches: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
+        """Features of a sound that is read once; 30 s or 8 windows of it are kept.
 
         Args:
-            waveform: float32 `(S,)` in [-1, 1], mono, at `sampling_rate`; silence follows where features need more.
-            num_steps: features to give, T.
+            stretches: float32 `(S,)` in [-1, 1], mono, at `sampling_rate`, one after another as `read_sound` gives
+                them; silence follows where features need more.
+            num_steps: features to give.
 
-        Returns:
-            float32 `(T, size)`.
+        Yields:
+            float32 `(size,)` for each step.
         """
-        if self._makes_frames:
-            spans = _batches(range(num_steps), self._windows_together)
-            rows = (row for steps in spans for row in self._span_features(waveform, steps))
-        else:
-            batches = _batches(range(num_steps), WINDOWS_AT_ONCE)
-            rows = (row for steps in batches for row in self._outputs([self._sound(waveform, [g]) for g in steps]))
-        return _stacked(rows, num_steps, self.size, "Sound")
+        sound = SlidingSound(stretches)
+        for steps in _batches(range(num_steps), self._windows_together if self._makes_frames else WINDOWS_AT_ONCE):
+            if self._makes_frames:
+                yield from self._span_features(self._samples(sound, steps), len(steps))
+            else:
+                yield from self._outputs([self._samples(sound, [step]) for step in steps])
 
-    def _span_features(self, waveform: np.ndarray, steps: Sequence[int]) -> Iterator[np.ndarray]:
+    def _span_features(self, samples: np.ndarray, num_steps: int) -> Iterator[np.ndarray]:
         """`(size,)` for each of some steps in a row, from the frames that the model makes of all together."""
-        sound = self._sound(waveform, steps)
-        [frames] = self._outputs([sound])  # (F, size)
+        [frames] = self._outputs([samples])  # (F, size)
         # The frames share the time of the input evenly; those centred in a window are averaged.
-        frames_per_second = len(frames) / (self._fixed_seconds or len(sound) / self.sampling_rate)
-        for index in range(len(steps)):
+        frames_per_second = len(frames) / (self._fixed_seconds or len(samples) / self.sampling_rate)
+        for index in range(num_steps):
             start = index * self._grid.step
             first, last = (
                 math.ceil(round(seconds * frames_per_second - 0.5, 6))
@@ -304,12 +302,11 @@ class SoundModel:
             first = min(first, len(frames) - 1)
             yield frames[first : max(last, first + 1)].mean(axis=0)
 
-    def _sound(self, waveform: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-        """The samples from the start of the first window to the end of the last, with silence behind the waveform."""
+    def _samples(self, sound: SlidingSound, steps: Sequence[int]) -> np.ndarray:
+        """The samples from the start of the first window to the end of the last, with silence behind the sound."""
         first = round(steps[0] * self._grid.step * self.sampling_rate)
         length = round(((len(steps) - 1) * self._grid.step + self._window_seconds) * self.sampling_rate)
-        sound = waveform[first : first + length]
-        return np.pad(sound, (0, length - len(sound)))
+        return sound.span(first, first + length)
 
     def _outputs(self, sounds: list[np.ndarray]) -> np.ndarray:
         inputs = dict(self._extractor(sounds, sampling_rate=self.sampling_rate, return_tensors="pt"))
@@ -467,16 +464,6 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _stacked(rows: Iterable[np.ndarray], num_steps: int, size: int, description: str) -> np.ndarray:
-    """float32 `(T, size)`, with a progress bar."""
-    features = np.empty((num_steps, size), np.float32)
-    if parent_process() is None:  # the processes that build a corpus have one bar for all
-        rows = tqdm(rows, total=num_steps, desc=description, unit="step", leave=False)
-    for step, row in enumerate(rows):
-        features[step] = row
-    return features
 
 
 def _one_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ nearest to each time; here it is the frame that a player shows at that time (`me
 """
 
 import hashlib
-import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, starmap, tee
@@ -14,16 +14,16 @@ from itertools import pairwise, starmap, tee
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.i3d.modeling_i3d import I3dModel
 from esg_transformers.encoders.i3d.processing_i3d import I3dProcessor, resize_frame
+from esg_transformers.encoders.sound import SlidingSound
+from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
 from esg_transformers.encoders.vggish.processing_vggish import SAMPLING_RATE, VggishProcessor
-from esg_transformers.media.audio import read_waveform
-from esg_transformers.media.video import probe, read_frames
+from esg_transformers.media.video import MediaSource
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
 # `stack_size=24 step_size=8 extraction_fps=25` of v-iashin/video_features, by the author of UnAV-100
@@ -39,7 +39,7 @@ class I3dVggishEncoder:
     """I3D features of what is seen, RGB and optical flow side by side, and VGGish features of what is heard.
 
     Feature `g` sees the 24 frames from frame `8 g` on, at 25 frames per second, and hears the 0.96 s that begin with
-    them. Pictures are encoded as they are decoded, one window at a time; sound is read whole, 230 MB an hour.
+    them. Pictures and sound are encoded as they are decoded; a window of pictures and 10 s of sound are held.
 
     ```python
     from esg_transformers import I3dModel, VggishModel
@@ -90,33 +90,37 @@ class I3dVggishEncoder:
         self.visual_size = sum(model.config.hidden_size for model in models[:-1])
         self.audio_size = vggish.config.hidden_size
 
-    def __call__(self, path: str | os.PathLike) -> AudioVisualFeatures:
+    def __call__(self, source: MediaSource) -> AudioVisualFeatures:
         """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
 
         Where one of the two is shorter than the file, its last picture stays, or silence follows.
+
+        Args:
+            source: the path of a media file, or its bytes.
 
         Raises:
             FileNotFoundError: if there is no file.
             ValueError: if it is not a media file, or if it has neither pictures nor sound that decode.
         """
-        info = probe(path)
-        num_steps = self.grid.num_steps(info.duration)
-        visual, audio = None, None
-        if info.has_video:
-            visual = self.picture_features(read_frames(path, self.grid.frame_rate), num_steps)
-        if info.has_audio:
-            audio = self.sound_features(read_waveform(path, SAMPLING_RATE), num_steps)
-        return AudioVisualFeatures(visual, audio, self.grid, info.duration)
+        [features] = self.blocks(source, sys.maxsize)
+        return features
 
-    def picture_features(self, frames: Iterable[np.ndarray], num_steps: int) -> np.ndarray:
+    def blocks(self, source: MediaSource, num_steps: int) -> Iterator[AudioVisualFeatures]:
+        """The same features, `num_steps` steps at a time, the last block being what is left.
+
+        What is held of a file does not grow with its length. Errors come when the first block is asked for.
+        """
+        return encode_in_blocks(source, self.grid, num_steps, self.picture_features, self.sound_features, SAMPLING_RATE)
+
+    def picture_features(self, frames: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
         """I3D features of frames that are read once, 24 being kept.
 
         Args:
             frames: uint8 `(H, W, 3)` at 25 frames per second, at least one; after the last, it stays.
-            num_steps: features to give, T.
+            num_steps: features to give.
 
-        Returns:
-            float32 `(T, visual_size)`: RGB, then flow.
+        Yields:
+            float32 `(visual_size,)` for each step: RGB, then flow.
 
         Raises:
             ValueError: if there are no frames.
@@ -129,35 +133,30 @@ class I3dVggishEncoder:
             flow = starmap(self.optical_flow, pairwise(following))
             streams = [(self.i3d_rgb, I3dProcessor("rgb"), pictures), (self.i3d_flow, I3dProcessor("flow"), flow)]
 
-        visual = np.empty((num_steps, self.visual_size), np.float32)
         windows = [_windows(items, num_steps) for _, _, items in streams]
-        progress = tqdm(zip(*windows, strict=True), total=num_steps, desc="I3D", unit="window", leave=False)
-        for step, window_of_streams in enumerate(progress):
+        for window_of_streams in zip(*windows, strict=True):
             features = [
                 _features(model, processor(window)["pixel_values"])
                 for (model, processor, _), window in zip(streams, window_of_streams, strict=True)
             ]
-            visual[step] = np.concatenate(features, axis=1)
-        return visual
+            yield np.concatenate(features, axis=1)[0]
 
-    def sound_features(self, waveform: np.ndarray, num_steps: int) -> np.ndarray:
-        """VGGish features, one for each window of 24 frames.
+    def sound_features(self, stretches: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
+        """VGGish features of sound that is read once, one for each window of 24 frames.
 
         Args:
-            waveform: float32 `(S,)` in [-1, 1], 16 kHz, mono; silence follows where the features need more.
-            num_steps: features to give, T.
+            stretches: float32 `(S,)` in [-1, 1], 16 kHz, mono, one after another as `read_sound` gives them; silence
+                follows where the features need more.
+            num_steps: features to give.
 
-        Returns:
-            float32 `(T, audio_size)`.
+        Yields:
+            float32 `(audio_size,)` for each step.
         """
-        processor = VggishProcessor(hop_seconds=self.grid.step)
-        audio = []
-        for first in range(0, num_steps, PATCHES_AT_ONCE):
-            num_samples = processor.num_samples(min(PATCHES_AT_ONCE, num_steps - first))
-            sound = waveform[first * processor.hop :][:num_samples]
-            sound = np.pad(sound, (0, num_samples - len(sound)))
-            audio.append(_features(self.vggish, processor(sound, SAMPLING_RATE)["input_features"]))
-        return np.concatenate(audio)
+        processor, sound = VggishProcessor(hop_seconds=self.grid.step), SlidingSound(stretches)
+        for step in range(0, num_steps, PATCHES_AT_ONCE):
+            first = step * processor.hop
+            patches = sound.span(first, first + processor.num_samples(min(PATCHES_AT_ONCE, num_steps - step)))
+            yield from _features(self.vggish, processor(patches, SAMPLING_RATE)["input_features"])
 
 
 def raft_optical_flow(device: torch.device | str = "cpu") -> OpticalFlow:

@@ -4,16 +4,18 @@ The features are ours, after common practice; no paper prescribes them. They kee
 which thing in a fixed scene moves, lights up or sounds: where in the picture, and in which band.
 """
 
-import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain, count, islice, repeat
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures
-from esg_transformers.media.audio import read_waveform
-from esg_transformers.media.video import probe, read_frames
+from esg_transformers.encoders.streaming import encode_in_blocks
+from esg_transformers.media.video import MediaSource
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=10, stride=2, window=4)  # a feature every 0.2 s that sees 0.4 s
@@ -21,6 +23,7 @@ GRID = FeatureGrid(frame_rate=10, stride=2, window=4)  # a feature every 0.2 s t
 FRAME_SIZE = (96, 64)  # pixels, (width, height)
 CELLS = (6, 4)  # cells of the picture, (columns, rows); each is 16 x 16 pixels
 STATISTICS_PER_CELL = 7
+TO_PICTURE = 2 / 255  # from steps of 8 bits to the range [-1, 1] of the features
 
 SAMPLING_RATE = 16_000  # Hz
 FFT_SIZE = 1024  # samples, 64 ms: the hum of a motor at 50 Hz stands apart from its harmonics
@@ -28,6 +31,11 @@ HOP = 160  # samples, 10 ms
 NUM_MEL_BANDS = 64
 STATISTICS_PER_BAND = 3
 FLOOR = 1e-8  # power relative to a full-scale sine: -80 dB, above what lossy codecs leave of silence
+
+# Counted from the start of the file, so that no feature depends on how many steps are asked for at a time.
+FRAMES_AT_ONCE = 32
+SPECTRA_AT_ONCE = 128
+STEPS_AT_ONCE = 64
 
 
 class SpectralEncoder:
@@ -67,7 +75,7 @@ class SpectralEncoder:
             )
         self.grid = grid
 
-    def __call__(self, path: str | os.PathLike) -> AudioVisualFeatures:
+    def __call__(self, source: MediaSource) -> AudioVisualFeatures:
         """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
 
         Where one of the two is shorter than the file, its last picture stays, or silence follows.
@@ -76,114 +84,165 @@ class SpectralEncoder:
             FileNotFoundError: if there is no file.
             ValueError: if it is not a media file, or if it has neither pictures nor sound that decode.
         """
-        info = probe(path)
-        num_steps = self.grid.num_steps(info.duration)
-        visual, audio = None, None
-        if info.has_video:
-            visual = picture_features(read_frames(path, self.grid.frame_rate, FRAME_SIZE), self.grid, num_steps)
-        if info.has_audio:
-            audio = sound_features(read_waveform(path, SAMPLING_RATE), self.grid, num_steps)
-        return AudioVisualFeatures(visual, audio, self.grid, info.duration)
+        [features] = self.blocks(source, sys.maxsize)
+        return features
+
+    def blocks(self, source: MediaSource, num_steps: int) -> Iterator[AudioVisualFeatures]:
+        """The features of `__call__`, `num_steps` at a time, in memory that does not grow with the file.
+
+        Pictures and sound are decoded side by side, as far as a block needs them. Errors are those of `__call__`, and
+        come when the first block is asked for or, from a damaged file, on the way.
+        """
+        see, hear = partial(picture_features, grid=self.grid), partial(sound_features, grid=self.grid)
+        return encode_in_blocks(source, self.grid, num_steps, see, hear, SAMPLING_RATE, FRAME_SIZE)
 
 
-def picture_features(frames: Iterable[np.ndarray], grid: FeatureGrid, num_steps: int) -> np.ndarray:
+def picture_features(frames: Iterable[np.ndarray], num_steps: int, grid: FeatureGrid) -> Iterator[np.ndarray]:
     """Statistics of the picture cells.
 
     Args:
-        frames: uint8 `(64, 96, 3)` RGB pictures at `grid.frame_rate`, at least one; they are read once, and not kept.
+        frames: uint8 `(64, 96, 3)` RGB pictures at `grid.frame_rate`, at least one; they are read once, as far as
+            needed, and not kept. The last one is repeated where features need more.
+        num_steps: features to give.
         grid: the clock of the features; its window holds at least 2 frames.
-        num_steps: features to give, T; the last picture is repeated where they need more.
 
-    Returns:
-        float32 `(T, 175)`, within about [-3, 5], in the order of `SpectralEncoder`: statistic by statistic, the cells
-        row by row and after them the whole picture.
+    Yields:
+        float32 `(175,)` for each step, within about [-3, 5], in the order of `SpectralEncoder`: statistic by statistic,
+        the cells row by row and after them the whole picture.
     """
-    looks, motions = [], []  # per frame (cells, 4), red, green, blue and edges; per frame (cells,)
-    previous = None
-    for frame in frames:
-        picture = frame.astype(np.float32) * (2 / 255) - 1
-        brightness = picture.mean(axis=-1)
-        edges = np.zeros_like(brightness)
-        edges[:, 1:] += np.abs(np.diff(brightness, axis=1))
-        edges[1:] += np.abs(np.diff(brightness, axis=0))
-        looks.append(_cell_means(np.dstack([picture, np.log1p(10 * edges)])))
-        change = np.zeros_like(brightness) if previous is None else np.abs(picture - previous).mean(axis=-1)
-        motions.append(_cell_means(change[..., None])[:, 0])
-        previous = picture
-
-    num_frames = (num_steps - 1) * grid.stride + grid.window
-    missing = max(num_frames - len(looks), 0)
-    look = np.pad(np.stack(looks)[:num_frames], ((0, missing), (0, 0), (0, 0)), mode="edge")
-    # Camera noise (0.01) gives 0.4, a mouth in a cell 1 to 2, a lamp that goes on 4.
-    motion = np.log1p(50 * np.pad(np.stack(motions)[:num_frames], ((0, missing), (0, 0))))
-
-    look = sliding_window_view(look, grid.window, axis=0)[:: grid.stride]  # (T, cells, 4, window)
-    # The motion of a window's first frame began in the frame before it, which this window has not seen.
-    motion = sliding_window_view(motion, grid.window, axis=0)[:: grid.stride, :, 1:]  # (T, cells, window - 1)
-    brightness = look[:, :, :3].mean(axis=2)  # (T, cells, window)
-    half = grid.window // 2
-    brightness_change = brightness[..., -half:].mean(axis=-1) - brightness[..., :half].mean(axis=-1)
-    statistics = [
-        *np.moveaxis(look.mean(axis=-1), -1, 0),
-        motion.mean(axis=-1),
-        motion.std(axis=-1),
-        np.arcsinh(10 * brightness_change),  # what log1p is to the motion, for either sign
-    ]
-    return np.concatenate(statistics, axis=1, dtype=np.float32)
+    measured = _Tape(_frame_statistics(frames))
+    for steps in _spans(num_steps):
+        rows = measured.rows(steps[0] * grid.stride, steps[-1] * grid.stride + grid.window)
+        windows = sliding_window_view(rows, grid.window, axis=0)[:: grid.stride]  # (T, cells, 5, window)
+        look = windows[:, :, :4]  # red, green, blue and edges
+        # The motion of a window's first frame began in the frame before it, which this window has not seen.
+        # Camera noise (0.01) gives 0.4, a mouth in a cell 1 to 2, a lamp that goes on 4.
+        motion = np.log1p(50 * windows[:, :, 4, 1:])  # (T, cells, window - 1)
+        brightness = look[:, :, :3].mean(axis=2)  # (T, cells, window)
+        half = grid.window // 2
+        brightness_change = brightness[..., -half:].mean(axis=-1) - brightness[..., :half].mean(axis=-1)
+        statistics = [
+            *np.moveaxis(look.mean(axis=-1), -1, 0),
+            motion.mean(axis=-1),
+            motion.std(axis=-1),
+            np.arcsinh(10 * brightness_change),  # what log1p is to the motion, for either sign
+        ]
+        yield from np.concatenate(statistics, axis=1).astype(np.float32)
 
 
-def sound_features(waveform: np.ndarray, grid: FeatureGrid, num_steps: int) -> np.ndarray:
+def sound_features(stretches: Iterable[np.ndarray], num_steps: int, grid: FeatureGrid) -> Iterator[np.ndarray]:
     """Statistics of the mel bands.
 
     Args:
-        waveform: float32 `(S,)` in [-1, 1], 16 kHz, mono.
+        stretches: float32 `(S,)` in [-1, 1], 16 kHz, mono, consecutive; they are read once, as far as needed, and not
+            kept. Silence follows where features need more.
+        num_steps: features to give.
         grid: the clock of the features; its window lasts 0.1 s or longer.
-        num_steps: features to give, T; silence follows where they need more sound.
 
-    Returns:
-        float32 `(T, 195)`, within about [-4, 4], in the order of `SpectralEncoder`: statistic by statistic, the bands
-        from low to high and after them their sum.
+    Yields:
+        float32 `(195,)` for each step, within about [-4, 4], in the order of `SpectralEncoder`: statistic by statistic,
+        the bands from low to high and after them their sum.
     """
-    starts = np.arange(num_steps) * grid.stride / grid.frame_rate * SAMPLING_RATE  # samples
-    ends = starts + grid.window / grid.frame_rate * SAMPLING_RATE
-    num_samples = int(np.ceil(ends[-1]))
-    waveform = np.pad(waveform[:num_samples], (0, max(num_samples - len(waveform), 0)))
+    spectra = _Tape(_log_mel(stretches))
+    for steps in _spans(num_steps):
+        starts = np.array(steps) * grid.stride / grid.frame_rate * SAMPLING_RATE  # samples
+        ends = starts + grid.window / grid.frame_rate * SAMPLING_RATE
+        # The spectra wholly inside each window, from `first` to before `last`; rounded, as 20.0000001 counts as 20.
+        first = np.ceil(np.round(starts / HOP, 6)).astype(int)
+        last = np.floor(np.round((ends - FFT_SIZE) / HOP, 6)).astype(int) + 1
+        log_power = spectra.rows(first[0], last[-1])  # (spectra, bands)
+        first, last = first - first[0], last - first[0]
+        middle = (first + last) // 2
+        mean = _span_means(log_power, first, last)
+        variance = _span_means(np.square(log_power, dtype=np.float64), first, last) - mean**2
+        statistics = [
+            mean,
+            np.sqrt(np.maximum(variance, 0)),
+            _span_means(log_power, middle, last) - _span_means(log_power, first, middle),
+        ]
+        yield from np.concatenate(statistics, axis=1).astype(np.float32)
 
-    log_power = _log_mel(waveform)  # (spectra, bands), a spectrum every HOP samples
-    # The spectra wholly inside each window: from `first` to before `last`. Rounded, so that 20.0000001 counts as 20.
-    first = np.ceil(np.round(starts / HOP, 6)).astype(int)
-    last = np.floor(np.round((ends - FFT_SIZE) / HOP, 6)).astype(int) + 1
-    middle = (first + last) // 2
-    mean = _span_means(log_power, first, last)
-    variance = _span_means(np.square(log_power, dtype=np.float64), first, last) - mean**2
-    statistics = [
-        mean,
-        np.sqrt(np.maximum(variance, 0)),
-        _span_means(log_power, middle, last) - _span_means(log_power, first, middle),
-    ]
-    return np.concatenate(statistics, axis=1).astype(np.float32)
+
+def _spans(num_steps: int) -> Iterator[range]:
+    """The steps from 0 to before `num_steps`, `STEPS_AT_ONCE` at a time."""
+    for first in range(0, num_steps, STEPS_AT_ONCE):
+        yield range(first, min(first + STEPS_AT_ONCE, num_steps))
+
+
+class _Tape:
+    """An endless sequence that comes in pieces, read from front to back."""
+
+    def __init__(self, pieces: Iterator[np.ndarray]):
+        self._pieces = pieces
+        self._held = next(pieces)
+        self._begin = 0  # number of the first row held
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Rows `first` to before `last`; those before `first` are let go."""
+        parts = [self._held]
+        end = self._begin + len(self._held)
+        while end < last:
+            parts.append(next(self._pieces))
+            end += len(parts[-1])
+        self._held = np.concatenate(parts)[first - self._begin :]
+        self._begin = first
+        return self._held[: last - first]
+
+
+def _frame_statistics(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Red, green, blue, edges and motion in each cell of each picture, float64 `(FRAMES_AT_ONCE, 25, 5)`, endlessly."""
+    staying = _with_last_repeated(frames)
+    previous = None
+    while True:
+        batch = np.stack(list(islice(staying, FRAMES_AT_ONCE)))  # (N, 64, 96, 3)
+        brightness = batch[..., 0].astype(np.int16) + batch[..., 1] + batch[..., 2]
+        edges = np.zeros_like(brightness)
+        edges[:, :, 1:] += np.abs(np.diff(brightness, axis=2))
+        edges[:, 1:] += np.abs(np.diff(brightness, axis=1))
+        before = np.concatenate([batch[:1] if previous is None else previous, batch[:-1]])
+        change = np.maximum(batch, before) - np.minimum(batch, before)  # stays uint8
+        yield np.concatenate(
+            [
+                _cell_means(batch) * TO_PICTURE - 1,
+                _cell_means(np.log1p(edges[..., None] * np.float32(10 * TO_PICTURE / 3))),
+                _cell_means(change).mean(axis=-1, keepdims=True) * TO_PICTURE,
+            ],
+            axis=-1,
+        )
+        previous = batch[-1:]
+
+
+def _with_last_repeated(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        yield frame
+    yield from repeat(frame)
 
 
 def _cell_means(values: np.ndarray) -> np.ndarray:
-    """Means of `(64, 96, K)` over each cell, row by row, and over the whole picture: `(25, K)`."""
-    (columns, rows), (height, width, channels) = CELLS, values.shape
-    cells = values.reshape(rows, height // rows, columns, width // columns, channels).mean(axis=(1, 3))
-    cells = cells.reshape(rows * columns, channels)
-    return np.concatenate([cells, cells.mean(axis=0, keepdims=True)])
+    """Means of `(N, 64, 96, K)` over each cell, row by row, and over the whole picture: float64 `(N, 25, K)`."""
+    (columns, rows), (num_frames, height, width, channels) = CELLS, values.shape
+    # Two sums, as the first one, down the rows of pixels, runs along memory. Sums of whole numbers stay exact.
+    sums = values.reshape(num_frames, rows, height // rows, width * channels).sum(axis=2, dtype=np.float32)
+    sums = sums.reshape(num_frames, rows * columns, width // columns, channels).sum(axis=2, dtype=np.float64)
+    cells = sums * (rows * columns / (height * width))
+    return np.concatenate([cells, cells.mean(axis=1, keepdims=True)], axis=1)
 
 
-def _log_mel(waveform: np.ndarray) -> np.ndarray:
-    """Log power of the mel bands and of their sum, `(spectra, 65)`: 2 at full scale, 0 at -40 dB, -2 at -80 dB."""
+def _log_mel(stretches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Log power of the mel bands and of their sum, float32 `(SPECTRA_AT_ONCE, 65)`, endlessly.
+
+    There is a spectrum every `HOP` samples. Full scale is 2, -40 dB is 0, -80 dB is -2.
+    """
     window = torch.hann_window(FFT_SIZE)
     filters = torch.from_numpy(_mel_filters()).float()  # (frequencies, bands)
-    spans = torch.from_numpy(waveform).unfold(0, FFT_SIZE, HOP)  # (spectra, FFT_SIZE), a view
-    blocks = []
-    for block in spans.split(4096):  # 41 s each, to keep memory flat
-        power = torch.fft.rfft(block * window).abs().square() / (window.sum() / 2) ** 2
+    sound = _Tape(chain(stretches, repeat(np.zeros(SAMPLING_RATE, np.float32))))
+    for first in count(0, SPECTRA_AT_ONCE):
+        samples = sound.rows(first * HOP, (first + SPECTRA_AT_ONCE - 1) * HOP + FFT_SIZE)
+        spans = torch.from_numpy(samples).unfold(0, FFT_SIZE, HOP)  # (spectra, FFT_SIZE), a view
+        power = torch.fft.rfft(spans * window).abs().square() / (window.sum() / 2) ** 2
         mel = power @ filters
         mel = torch.cat([mel, mel.sum(dim=1, keepdim=True)], dim=1)
-        blocks.append((mel.clamp(min=FLOOR).log10() + 4) / 2)
-    return torch.cat(blocks).numpy()
+        yield ((mel.clamp(min=FLOOR).log10() + 4) / 2).numpy()
 
 
 def _span_means(values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:

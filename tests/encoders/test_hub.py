@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 
 import av
@@ -216,15 +217,15 @@ def write_video_settings(folder, processor_type):
     (folder / "video_preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
-def write_clip(path, picture=True, sound=True):
-    """5 s mp4 at 24 frames/s: black until second 3, then coloured; silent, with a tone from second 2 to 3."""
+def write_clip(path, picture=True, sound=True, seconds=SECONDS):
+    """mp4 at 24 frames/s: black until second 3, then coloured; silent, with a tone from second 2 to 3."""
     with av.open(str(path), "w") as container:
         if picture:
             video = container.add_stream("libx264", rate=24)
             video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
         if sound:
             audio = container.add_stream("aac", rate=16000, layout="mono")
-        for index in range(24 * SECONDS if picture else 0):
+        for index in range(24 * seconds if picture else 0):
             image = np.zeros((32, 48, 3), np.uint8)
             if index >= 72:
                 image[:16, :24] = (250, 120, 20)
@@ -235,7 +236,7 @@ def write_clip(path, picture=True, sound=True):
         if picture:
             container.mux(video.encode())
         if sound:
-            frame = av.AudioFrame.from_ndarray(beep(SECONDS)[None], format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(beep(seconds)[None], format="fltp", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
             container.mux(audio.encode(frame))
             container.mux(audio.encode())
@@ -276,10 +277,10 @@ def test_what_changes_at_second_3_changes_the_visual_features_from_there_on(save
 def test_a_tone_from_second_2_to_3_is_heard_in_its_windows(saved, make):
     hear = SoundModel(saved(make), GRID, "cpu")
     assert hear.size == (SOUND_MODELS | FRAME_MODELS)[make]
-    features = hear(beep(SECONDS, hear.sampling_rate), NUM_STEPS)
+    features = np.stack([*hear([beep(SECONDS, hear.sampling_rate)], NUM_STEPS)])
     assert features.shape == (NUM_STEPS, hear.size)
     assert features.dtype == np.float32
-    silence = hear(np.zeros(1, np.float32), NUM_STEPS)
+    silence = np.stack([*hear([], NUM_STEPS)])
     # Whisper takes 2 s here: its attention carries the tone to the two other windows between seconds 2 and 4.
     assert steps_that_differ(features, silence) == ([4, 5, 6, 7] if make is whisper else [4, 5])
 
@@ -335,19 +336,47 @@ def test_frames_of_a_model_are_averaged_over_the_windows_they_lie_in(saved):
     inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         frames = model.eval().get_encoder()(**inputs).last_hidden_state[0].numpy()
-    features = SoundModel(saved(whisper), GRID, "cpu")(waveform, 4)
-    np.testing.assert_allclose(features, frames.reshape(4, 25, 16).mean(axis=1), atol=1e-5)
+    features = SoundModel(saved(whisper), GRID, "cpu")([waveform], 4)
+    np.testing.assert_allclose([*features], frames.reshape(4, 25, 16).mean(axis=1), atol=1e-5)
 
 
 def test_a_long_sound_is_given_in_stretches_of_whole_windows(saved):
     # Whisper takes 2 s here: windows of 0.5 s come four at a time, and each stretch is a sound of its own.
     waveform = np.random.default_rng(0).normal(0, 0.1, 80000).astype(np.float32)
     hear = SoundModel(saved(whisper), GRID, "cpu")
-    features = hear(waveform, NUM_STEPS)
-    np.testing.assert_allclose(features[4:8], hear(waveform[32000:64000], 4), atol=1e-6)
+    features = [*hear([waveform], NUM_STEPS)]
+    np.testing.assert_allclose(features[4:8], [*hear([waveform[32000:64000]], 4)], atol=1e-6)
     # 2.5 s more of windows than of sound are silence.
-    silent = hear(np.zeros(16, np.float32), NUM_STEPS)
-    np.testing.assert_allclose(hear(waveform, NUM_STEPS + 4)[12:], silent[4:6], atol=1e-6)
+    silent = [*hear([], NUM_STEPS)]
+    np.testing.assert_allclose([*hear([waveform], NUM_STEPS + 4)][12:], silent[4:6], atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [GRID, FeatureGrid(10, 3, 5)], ids=str)
+@pytest.mark.parametrize("audio", [ast, whisper])
+@pytest.mark.parametrize("visual", [clip, videomae])
+def test_blocks_of_any_size_have_the_features_of_the_whole_file(saved, video, visual, audio, grid):
+    encoder = HubEncoder(saved(visual), saved(audio), grid)
+    whole = encoder(video)
+    for num_steps in (1, 7, 64):
+        blocks = list(encoder.blocks(video, num_steps))
+        assert [len(block.visual) for block in blocks[:-1]] == [num_steps] * (len(blocks) - 1)
+        assert {block.duration for block in blocks} == {whole.duration}
+        np.testing.assert_array_equal(np.concatenate([block.visual for block in blocks]), whole.visual)
+        np.testing.assert_array_equal(np.concatenate([block.audio for block in blocks]), whole.audio)
+
+
+def test_memory_does_not_grow_with_the_length_of_the_file(saved, tmp_path):
+    encoder = HubEncoder(saved(clip), saved(whisper), FeatureGrid(2, 1, 1))
+    peaks = []
+    for minutes in (1, 1, 4):  # the first time fills caches
+        path = write_clip(tmp_path / f"{minutes}.mp4", seconds=60 * minutes)
+        tracemalloc.start()
+        for block in encoder.blocks(path, num_steps=20):
+            assert len(block.visual) == len(block.audio) == 20
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 3 minutes of pictures take 1.7 MB and of sound 11.5 MB.
+    assert abs(peaks[2] - peaks[1]) < 3e5  # bytes
 
 
 def test_a_file_without_sound_or_without_pictures_lacks_that_stream(saved, tmp_path):

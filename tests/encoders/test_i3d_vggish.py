@@ -114,21 +114,22 @@ def test_no_more_frames_are_read_than_the_features_need(flow, num_read, models):
             yield np.zeros((60, 80, 3), np.uint8)
 
     encoder = I3dVggishEncoder(models[0], models[1] if flow else None, models[2], brightness_flow if flow else None)
-    assert encoder.picture_features(frames(), num_steps=1).shape == (1, encoder.visual_size)
+    [feature] = encoder.picture_features(frames(), num_steps=1)
+    assert feature.shape == (encoder.visual_size,)
     assert count == num_read
 
 
 def test_where_the_pictures_end_the_last_one_stays(models):
     encoder = I3dVggishEncoder(models[0], None, models[2])
     frames = list(np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), np.uint8))
-    np.testing.assert_array_equal(
-        encoder.picture_features(frames, num_steps=1), encoder.picture_features([*frames, *[frames[1]] * 22], 1)
-    )
+    [feature] = encoder.picture_features(frames, num_steps=1)
+    [expected] = encoder.picture_features([*frames, *[frames[1]] * 22], num_steps=1)
+    np.testing.assert_array_equal(feature, expected)
 
 
 def test_no_frames_are_refused(models):
     with pytest.raises(ValueError, match="no frames"):
-        I3dVggishEncoder(models[0], None, models[2]).picture_features([], num_steps=1)
+        next(I3dVggishEncoder(models[0], None, models[2]).picture_features([], num_steps=1))
 
 
 def test_sound_in_blocks_is_the_same_as_sound_at_once(models):
@@ -137,10 +138,34 @@ def test_sound_in_blocks_is_the_same_as_sound_at_once(models):
     waveform = np.random.default_rng(0).uniform(-1, 1, processor.num_samples(40)).astype(np.float32)
     with torch.inference_mode():
         at_once = models[2](**processor(waveform, 16000)).pooler_output
-    np.testing.assert_allclose(encoder.sound_features(waveform, 40), at_once, atol=1e-6)
-    longer = encoder.sound_features(waveform, 43)  # 3 steps more than there is sound for
+    stretches = np.split(waveform, range(10_000, len(waveform), 10_000))
+    np.testing.assert_allclose([*encoder.sound_features(stretches, 40)], at_once, atol=1e-6)
+    longer = [*encoder.sound_features(stretches, 43)]  # 3 steps more than there is sound for
     np.testing.assert_allclose(longer[:40], at_once, atol=1e-6)
-    assert longer.shape == (43, 128)
+    assert len(longer) == 43
+
+
+def test_no_more_sound_is_read_than_10_s_of_features_need(models):
+    count = 0
+
+    def seconds():
+        nonlocal count
+        while True:
+            count += 1
+            yield np.zeros(16_000, np.float32)
+
+    features = I3dVggishEncoder(models[0], None, models[2]).sound_features(seconds(), num_steps=100_000)
+    next(features)
+    assert count == 11  # 32 patches end with second 31 x 0.32 + 0.975 = 10.895
+
+
+def test_blocks_and_bytes_have_the_features_of_the_whole_file(models, clip):
+    encoder = I3dVggishEncoder(models[0], None, models[2])
+    whole, blocks = encoder(clip.read_bytes()), list(encoder.blocks(clip, num_steps=1))
+    assert [block.visual.shape for block in blocks] == [(1, 1024), (1, 1024)]
+    assert {block.duration for block in blocks} == {whole.duration}
+    np.testing.assert_array_equal(np.concatenate([block.visual for block in blocks]), whole.visual)
+    np.testing.assert_array_equal(np.concatenate([block.audio for block in blocks]), whole.audio)
 
 
 def test_a_silent_film_has_no_audio_and_a_sound_file_has_no_visual(models, tmp_path):

@@ -1,0 +1,72 @@
+"""A media file of any length as features, decoded as far as each step needs it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice, repeat
+from multiprocessing import parent_process
+
+import numpy as np
+from tqdm import tqdm
+
+from esg_transformers.encoders.encoder import AudioVisualFeatures
+from esg_transformers.media.audio import read_sound
+from esg_transformers.media.video import MediaSource, probe, read_frames
+from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+
+StepByStep = Callable[[Iterable[np.ndarray], int], Iterator[np.ndarray]]
+
+
+def encode_in_blocks(
+    source: MediaSource,
+    grid: FeatureGrid,
+    num_steps: int,
+    see: StepByStep | None,
+    hear: StepByStep | None,
+    sampling_rate: int,
+    frame_size: tuple[int, int] | None = None,
+) -> Iterator[AudioVisualFeatures]:
+    """The features of a media file, pictures and sound side by side, as `blocks` of an `AudioVisualEncoder` gives them.
+
+    Of the file no more is held than `see` and `hear` hold.
+
+    Args:
+        source: the path of a media file, or its bytes.
+        grid: the clock of the features.
+        num_steps: steps of a block, >= 1; the last block has what is left.
+        see: from pictures, uint8 `(H, W, 3)` at the frame rate of the grid, and a number of steps to float32 `(Dv,)`
+            for each step. `None` for an encoder that only hears.
+        hear: from sound, consecutive float32 `(S,)`, and a number of steps to float32 `(Da,)` for each step. `None` for
+            an encoder that only sees.
+        sampling_rate: samples per second that `hear` takes.
+        frame_size: (width, height) in pixels of the pictures that `see` takes; by default that of the file.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if it is not a media file, or if nothing of it decodes that can be seen or heard. As this is a
+            generator, errors come when the first block is asked for.
+    """
+    info = probe(source)
+    total = grid.num_steps(info.duration)
+    pictures: Iterable[np.ndarray] = ()
+    sound: Iterable[np.ndarray] = ()
+    visual: Iterable[np.ndarray | None] = repeat(None, total)
+    audio: Iterable[np.ndarray | None] = repeat(None, total)
+    if info.has_video and see:
+        pictures = read_frames(source, grid.frame_rate, frame_size)
+        visual = see(pictures, total)
+    if info.has_audio and hear:
+        sound = read_sound(source, sampling_rate)
+        audio = hear(sound, total)
+    if not (pictures or sound):
+        name = "<bytes>" if isinstance(source, bytes) else source
+        missing, model = ("pictures", "audio") if see else ("sound", "visual")
+        raise ValueError(f"{name} has no {missing}, and the encoder has no {model} model. Give it both.")
+
+    hidden = parent_process() is not None  # the processes that build a corpus have one bar for all
+    bar = tqdm(zip(visual, audio, strict=True), "Features", total, leave=False, unit="step", disable=hidden)
+    steps = iter(bar)
+    while block := list(islice(steps, num_steps)):
+        seen, heard = (None if stream[0] is None else np.stack(stream) for stream in zip(*block, strict=True))
+        yield AudioVisualFeatures(seen, heard, grid, info.duration)
+    # On to the end: only there does the decoder say what it had to leave out.
+    deque(chain(pictures, sound), maxlen=0)
