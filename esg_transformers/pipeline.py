@@ -2,13 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
 
-from esg_transformers.encoders.encoder import AudioVisualEncoder, AudioVisualFeatures
+from esg_transformers.encoders.encoder import AudioVisualEncoder, AudioVisualFeatures, feature_blocks
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.models.esg_net import pipeline_esg_net
 from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline
@@ -18,7 +18,7 @@ logger = logging.get_logger(__name__)
 PUBLISHED_VERSION = "unav100"  # of an encoder, where all that is known of it is the features published with UnAV-100
 TASK = "audio-visual-event-localization"
 
-VideoInput = str | os.PathLike | AudioVisualFeatures | Mapping[str, Any]
+VideoInput = str | os.PathLike | bytes | AudioVisualFeatures | Mapping[str, Any]
 
 
 class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
@@ -37,8 +37,9 @@ class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
             What turns a file into the features that the model was trained on. By default the encoder that the processor
             names, if it is one that needs no weights.
 
-    Called with a path, an `AudioVisualFeatures`, features as [`EsgNetPipeline`] takes them, or a list of these, and
-    with the arguments of that, it returns what that returns.
+    Called with a path, the bytes of a file, an `AudioVisualFeatures`, features as [`EsgNetPipeline`] takes them, or a
+    list of these, and with the arguments of that, it returns what that returns. A long file is decoded, encoded and
+    localized window by window, so that memory does not grow with its length, if its encoder has `blocks`.
 
     Raises:
         FileNotFoundError: if a path does not exist.
@@ -49,24 +50,33 @@ class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
         super().__init__(*args, **kwargs)
         self.encoder = encoder
 
-    def preprocess(self, video: VideoInput) -> dict[str, Any]:
-        """Encode a video, unless it comes as features, and make a batch of one of it."""
+    def feature_blocks(self, video: VideoInput) -> Iterator[Mapping[str, Any]]:
+        """The features of a video, encoded stretch by stretch unless it comes as features."""
         if isinstance(video, Mapping):
-            return super().preprocess(video)
-        if not isinstance(video, AudioVisualFeatures):
-            if not isinstance(video, (str, os.PathLike)):
-                raise ValueError(
-                    f"The pipeline takes a path of a video or `AudioVisualFeatures`; got {type(video).__name__}."
-                )
-            video = self._encoder()(video)
-        grid, visual, audio = video.grid, video.visual, video.audio
-        self.processor.check_features_of(
-            "The video",
-            grid,
-            self.processor.visual_size if visual is None else visual.shape[1],
-            self.processor.audio_size if audio is None else audio.shape[1],
-        )
-        return super().preprocess({"visual_features": visual, "audio_features": audio, "duration": video.duration})
+            yield from super().feature_blocks(video)
+            return
+        if isinstance(video, AudioVisualFeatures):
+            name, blocks = "The video", iter([video])
+        elif isinstance(video, (str, os.PathLike, bytes)):
+            name = "The video" if isinstance(video, bytes) else Path(video).name
+            blocks = feature_blocks(self._encoder(), video, self.processor.window_steps)
+        else:
+            raise ValueError(
+                "The pipeline takes a path of a video, its bytes, features, or a list of these; got "
+                f"{type(video).__name__}."
+            )
+        for index, block in enumerate(blocks):
+            visual, audio = block.visual, block.audio
+            self.processor.check_features_of(
+                name,
+                block.grid,
+                self.processor.visual_size if visual is None else visual.shape[1],
+                self.processor.audio_size if audio is None else audio.shape[1],
+            )
+            if index == 0 and (visual is None or audio is None):
+                absent, present = ("pictures", "sound") if visual is None else ("sound", "pictures")
+                logger.warning(f"{name} has no {absent}; what is found in it is found by its {present} alone.")
+            yield {"visual_features": visual, "audio_features": audio, "duration": block.duration}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Save the model and the processor as one folder, which `push_to_hub` sends.

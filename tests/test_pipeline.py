@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.spectral import SpectralEncoder
-from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline
+from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline, merge_events
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.pipeline import TASK, encoder_for
@@ -125,7 +125,7 @@ def test_features_in_a_dict_give_the_events_of_the_same_features(localizer):
     with pytest.raises(ValueError, match="got a dict without 'duration'"):
         localizer({name: stream for name, stream in example.items() if name != "duration"})
     with pytest.raises(ValueError, match="got str. For video files install esg-transformers"):
-        EsgNetPipeline.preprocess(localizer, "video.mp4")
+        next(EsgNetPipeline.feature_blocks(localizer, "video.mp4"))
 
 
 def test_saving_the_pipeline_saves_all_that_it_was_loaded_from_and_leaves_the_config_alone(localizer, tmp_path):
@@ -133,6 +133,10 @@ def test_saving_the_pipeline_saves_all_that_it_was_loaded_from_and_leaves_the_co
     localizer.save_pretrained(tmp_path)
     assert not hasattr(localizer.model.config, "custom_pipelines")
     assert pipeline(TASK, model=str(tmp_path))(features, threshold=0.0) == localizer(features, threshold=0.0)
+
+
+def test_the_bytes_of_a_file_give_its_events(localizer, videos):
+    assert localizer(videos["both"].read_bytes(), threshold=0.0) == localizer(videos["both"], threshold=0.0)
 
 
 def test_a_list_gives_the_events_of_each_in_its_order(localizer, videos):
@@ -172,6 +176,80 @@ def test_top_k_keeps_the_best_events(localizer, videos):
     assert localizer(videos["both"], threshold=0.0, top_k=10**6) == events
 
 
+EVENTS = [
+    {"start": 4.0, "end": 6.0, "label": "alarm", "score": 0.9},
+    {"start": 1.0, "end": 3.0, "label": "alarm", "score": 0.8},
+    {"start": 3.5, "end": 3.75, "label": "speech", "score": 0.7},
+    {"start": 1.5, "end": 2.0, "label": "alarm", "score": 0.6},
+    {"start": 6.5, "end": 7.0, "label": "alarm", "score": 0.5},
+]
+
+
+@pytest.mark.parametrize(
+    ("gap", "expected"),
+    [
+        (None, EVENTS),
+        (0, [*EVENTS[:3], EVENTS[4]]),  # the one within another is part of it
+        (0.5, [EVENTS[0] | {"end": 7.0}, *EVENTS[1:3]]),
+        (1.0, [EVENTS[0] | {"start": 1.0, "end": 7.0}, EVENTS[2]]),
+        ({"speech": 1.0}, EVENTS),
+        ({"alarm": 0.5}, [EVENTS[0] | {"end": 7.0}, *EVENTS[1:3]]),
+    ],
+)
+def test_events_of_a_class_that_are_no_further_apart_become_one_with_the_higher_score(gap, expected):
+    assert merge_events(EVENTS, gap) == expected
+
+
+def test_gaps_are_closed_before_short_events_are_left_out(localizer, videos):
+    events = localizer(videos["both"], threshold=0.0)
+    assert len(events) > 2
+    merged = merge_events(events, 0.2)  # both classes from start to end, 3 s
+    assert [(event["start"], event["label"]) for event in merged] == [(0.0, "alarm"), (0.0, "speech")]
+    settings = {"threshold": 0.0, "merge_gap": 0.2}
+    assert localizer(videos["both"], **settings, min_duration=2.9) == merged
+    assert localizer(videos["both"], **settings, min_duration={"alarm": 3.5}) == merged[1:]
+    assert localizer(videos["both"], **settings, top_k=1) == merged[:1]
+
+
+@pytest.mark.parametrize("name", ["merge_gap", "min_duration"])
+def test_seconds_that_are_none_and_classes_that_there_are_not_are_refused(localizer, videos, name):
+    for wrong in (-1, float("nan"), True, "1"):
+        with pytest.raises(ValueError, match=f"`{name}` must be seconds >= 0, or such by class name; got"):
+            localizer(videos["both"], **{name: wrong})
+    with pytest.raises(ValueError, match=f"`{name}` names 'alrm', which is no class of the model. Classes: alarm, spe"):
+        localizer(videos["both"], **{name: {"alrm": 1.0}})
+
+
+@pytest.fixture
+def localizer_of_windows(model_folder):
+    """Windows of 10 steps, so that the longer video (24 steps) has 4 of them."""
+    localizer = pipeline(TASK, model=str(model_folder))
+    localizer.processor.window_steps = 10
+    return localizer
+
+
+def test_a_long_video_goes_through_the_model_in_windows(localizer_of_windows, videos):
+    windows = list(localizer_of_windows.preprocess(videos["longer"]))
+    assert [(x["span"].first, x["span"].last, x["is_last"]) for x in windows] == [
+        (0, 10, False),
+        (5, 15, False),
+        (10, 20, False),
+        (15, 24, True),
+    ]
+    assert {x["duration"] for x in windows} == {ENCODER(videos["longer"]).duration}
+    found = localizer_of_windows(videos["longer"], threshold=0.0)
+    assert max(event["end"] for event in found) > 4
+    features = ENCODER(videos["longer"])
+    assert_same_events(localizer_of_windows(features, threshold=0.0), found)
+
+
+def test_windows_of_several_videos_share_batches_and_stay_with_their_video(localizer_of_windows, videos):
+    inputs = [videos[name] for name in ("longer", "silent", "both", "longer")]
+    together = localizer_of_windows(inputs, threshold=0.0, batch_size=3)
+    for found, video in zip(together, inputs, strict=True):
+        assert_same_events(found, localizer_of_windows(video, threshold=0.0))
+
+
 def test_settings_given_to_the_pipeline_hold_until_a_call_says_otherwise(model_folder, videos):
     localizer = pipeline(TASK, model=str(model_folder), threshold=0.0, top_k=2)
     assert len(localizer(videos["both"])) == 2
@@ -180,11 +258,26 @@ def test_settings_given_to_the_pipeline_hold_until_a_call_says_otherwise(model_f
 
 @pytest.mark.parametrize("name", ["silent", "dark"])
 def test_a_video_without_sound_or_without_picture_has_events_and_the_absent_stream_is_masked(localizer, videos, name):
-    inputs = localizer.preprocess(videos[name])
+    [inputs] = localizer.preprocess(videos[name])
     assert inputs["visual_mask"].any().item() is (name == "silent")
     assert inputs["audio_mask"].any().item() is (name == "dark")
     assert inputs["attention_mask"].all()
     assert localizer(videos[name], threshold=0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("silent", "silent.mp4 has no sound; what is found in it is found by its pictures alone."),
+        ("dark", "dark.wav has no pictures; what is found in it is found by its sound alone."),
+    ],
+)
+def test_an_absent_stream_is_said(localizer, videos, caplog, name, warning):
+    logging.get_logger("esg_transformers").addHandler(caplog.handler)
+    localizer(videos["both"])
+    assert not caplog.messages
+    localizer(videos[name])
+    assert set(caplog.messages) == {warning}
 
 
 def test_features_on_another_grid_are_refused(localizer):
@@ -252,7 +345,7 @@ def test_a_folder_is_named(localizer, tmp_path):
 
 
 def test_an_input_of_another_kind_is_refused(localizer):
-    with pytest.raises(ValueError, match="a path of a video or `AudioVisualFeatures`; got int"):
+    with pytest.raises(ValueError, match="a path of a video, its bytes, features, or a list of these; got int"):
         localizer(7)
 
 

@@ -105,7 +105,7 @@ def train(
 
     Args:
         model: with the labels of the data sets. Parameters that do not require gradients stay as they are.
-        processor: for their features.
+        processor: for their features. Its `window_steps` follows the crops, see `window_steps_for`.
         train_set: examples to learn from; see `Example`. With an attribute `durations`, seconds of each video, those
             of similar length share a batch.
         validation_set: examples that the best epoch is chosen on.
@@ -148,6 +148,8 @@ def train(
         accelerator.num_processes,
         accelerator.process_index,
     )
+    longest = int(max([] if lengths is None else lengths, default=arguments.max_steps))
+    processor.window_steps = window_steps_for(longest, model.config.pyramid_levels)
     loader = DataLoader(
         crops,
         batch_sampler=batches,
@@ -293,6 +295,20 @@ class _Trainer:
                 f"No training video has an event of {len(unseen)} of {len(id2label)} classes, which will hardly be "
                 f"found: {', '.join(unseen[:10])}{', ...' if len(unseen) > 10 else ''}."
             )
+
+
+def window_steps_for(longest_crop: int, pyramid_levels: int) -> int:
+    """Features to give at once to a model that has learnt from crops of up to `longest_crop`: hardly more than that.
+
+    A whole number of steps between the points of the coarsest level, and at least one more than the crop has. On
+    simulated clips joined to one video (`tests/benchmarks/localization.py`), windows of several times the length of the
+    crops found less, and the whole video at once least.
+
+    >>> window_steps_for(224, pyramid_levels=6), window_steps_for(79, pyramid_levels=6)
+    (256, 128)
+    """
+    coarsest = 2 ** (pyramid_levels - 1)
+    return -(-(longest_crop + coarsest) // coarsest) * coarsest
 
 
 def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:

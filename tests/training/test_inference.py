@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from accelerate import Accelerator
+from transformers import pipeline
 
 from esg_transformers.evaluation import mean_average_precision
+from esg_transformers.pipeline import TASK
 from esg_transformers.training.inference import evaluate_dataset, localize_dataset
 
 
@@ -71,3 +73,18 @@ def test_evaluation_is_the_metric_of_what_is_found(localized):
     dataset, model, processor, result = localized
     metrics = evaluate_dataset(model, processor, dataset, Accelerator(), batch_size=2)
     assert metrics == mean_average_precision(result.found, result.true)
+
+
+def test_long_videos_are_localized_in_windows_as_by_the_pipeline(simulated, small_model):
+    dataset = simulated(3)
+    model, processor = small_model(prior_probability=0.3)
+    processor.window_steps = 16
+    result = localize_dataset(model, processor, dataset, Accelerator(), batch_size=2, threshold=0.2)
+    localizer = pipeline(TASK, model=model, processor=processor)
+    expected = localizer(dataset.examples, threshold=0.2)
+    assert all(expected)
+    for events, same in zip(result.found, expected, strict=True):
+        assert [event["label"] for event in events] == [event["label"] for event in same]
+        times = [[(event["start"], event["end"], event["score"]) for event in side] for side in (events, same)]
+        np.testing.assert_allclose(*times, atol=1e-4)
+    assert result.found != localize_dataset(*small_model(prior_probability=0.3), dataset, Accelerator(), 2, 0.2).found

@@ -104,6 +104,11 @@ def test_the_loss_falls_and_the_score_rises(finished):
     assert progress.best_map == max(record["average_map"] for record in progress.log)
 
 
+def test_the_saved_processor_gives_the_model_windows_about_as_long_as_the_crops_it_has_learnt_from(finished):
+    # Crops of 32 steps, the coarsest points 2^3 steps apart.
+    assert EsgNetProcessor.from_pretrained(finished[0]).window_steps == 40
+
+
 def test_the_best_model_loads_and_has_the_score_that_was_logged(finished, validation_set):
     folder, progress = finished
     model, processor = EsgNetForEventLocalization.from_pretrained(folder), EsgNetProcessor.from_pretrained(folder)

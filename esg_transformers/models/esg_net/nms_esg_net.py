@@ -55,7 +55,7 @@ def suppress_overlapping_segments(
         best_bounds = bounds.gather(2, index.expand(2, -1)[..., None])  # (2, R, 1)
         taken.append((best_bounds[..., 0].T, best, row_labels, row_videos))
         iou = temporal_iou(best_bounds.permute(1, 2, 0), bounds.permute(1, 2, 0), eps=1e-6)  # (R, M)
-        row_scores *= iou.square_().div_(-sigma).exp_() if method == "soft" else iou < iou_threshold
+        row_scores *= suppression_factor(iou, method, sigma, iou_threshold)
         row_scores.scatter_(1, index[:, None], 0.0)
         row_scores.masked_fill_(row_scores < min_score, 0.0)
         enough = _best_so_far(enough, best, row_videos)
@@ -66,6 +66,11 @@ def suppress_overlapping_segments(
             bounds, row_scores = bounds[:, alive], row_scores[alive]
             row_videos, row_labels, best, index = row_videos[alive], row_labels[alive], best[alive], index[alive]
     return _best_of_videos(taken, len(scores), max_events, like=segments)
+
+
+def suppression_factor(iou: Tensor, method: str, sigma: float, iou_threshold: float) -> Tensor:
+    """What scores are multiplied by for their overlap with a better segment; see `suppress_overlapping_segments`."""
+    return (-iou.square() / sigma).exp() if method == "soft" else (iou < iou_threshold).to(iou.dtype)
 
 
 def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

@@ -1,15 +1,19 @@
 """From the features of a video to its events, as a transformers pipeline that travels with a checkpoint."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from transformers import Pipeline
-from transformers.utils import ModelOutput
+from transformers.pipelines.base import ChunkPipeline
 
 from .processing_esg_net import event_list
+from .windows_esg_net import feature_windows
+
+Seconds = float | Mapping[str, float]
 
 
-class EsgNetPipeline(Pipeline):
+class EsgNetPipeline(ChunkPipeline):
     """Finds every event that is seen and heard in a video whose features are at hand.
 
     This is what `pipeline("audio-visual-event-localization", model=..., trust_remote_code=True)` gives where
@@ -27,13 +31,21 @@ class EsgNetPipeline(Pipeline):
             `esg-transformers calibrate` chooses, or else 0.3.
         top_k (`int`, *optional*):
             The most events of one video; all by default.
+        merge_gap (`float` or `dict[str, float]`, *optional*):
+            Seconds: events of a class that are no further apart become one, with the higher score. One number for all,
+            or one for each class that is named. By default none are merged.
+        min_duration (`float` or `dict[str, float]`, *optional*):
+            Seconds that an event lasts at least, after merging; shorter ones are left out.
         batch_size (`int`, *optional*, defaults to 1):
-            Videos in one forward pass.
+            Videos, or windows of long videos, in one forward pass.
 
     it returns for each video a list of `{"start", "end", "label", "score"}`, seconds and a score in [0, 1], best first.
 
+    A video of more than the processor's `window_steps` features is localized in overlapping windows, whose events are
+    joined where windows meet (`windows_esg_net`).
+
     Raises:
-        ValueError: if the features are not those that the model was trained on.
+        ValueError: if the features are not those that the model was trained on, or an argument is out of range.
     """
 
     _load_processor = True
@@ -51,16 +63,30 @@ class EsgNetPipeline(Pipeline):
             "The model's config", config.feature_grid, config.visual_size, config.audio_size
         )
 
-    def _sanitize_parameters(self, threshold: float | None = None, top_k: int | None = None, **kwargs):
+    def _sanitize_parameters(
+        self,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        merge_gap: Seconds | None = None,
+        min_duration: Seconds | None = None,
+        **kwargs,
+    ):
         if kwargs:
-            raise TypeError(f"Unknown arguments: {', '.join(kwargs)}. The pipeline takes `threshold` and `top_k`.")
+            raise TypeError(
+                f"Unknown arguments: {', '.join(kwargs)}. The pipeline takes `threshold`, `top_k`, `merge_gap` and "
+                "`min_duration`."
+            )
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` must be at least 1; got {top_k}.")
-        given = {"threshold": threshold, "top_k": top_k}
-        return {}, {}, {name: value for name, value in given.items() if value is not None}
+        for name, seconds in (("merge_gap", merge_gap), ("min_duration", min_duration)):
+            if seconds is not None:
+                check_seconds(name, seconds, self.model.config.label2id)
+        rules = {"top_k": top_k, "merge_gap": merge_gap, "min_duration": min_duration}
+        of_both = {} if threshold is None else {"threshold": threshold}
+        return {}, of_both, of_both | {name: value for name, value in rules.items() if value is not None}
 
-    def preprocess(self, video: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a batch of one of the features of a video."""
+    def feature_blocks(self, video: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The features of a video, in stretches of any length, each as they are given to the pipeline."""
         wanted = ("visual_features", "audio_features", "duration")
         if not isinstance(video, Mapping) or (missing := [name for name in wanted if name not in video]):
             came = f"a dict without {missing[0]!r}" if isinstance(video, Mapping) else type(video).__name__
@@ -68,29 +94,92 @@ class EsgNetPipeline(Pipeline):
                 f"The pipeline takes features, a dict of {', '.join(map(repr, wanted))}; got {came}. For video files "
                 "install esg-transformers and import esg_transformers."
             )
-        visual, audio, duration = (video[name] for name in wanted)
-        return {**self.processor([visual], [audio]), "duration": float(duration)}
+        yield video
 
-    def _forward(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def preprocess(self, video: Any) -> Iterator[dict[str, Any]]:
+        """Make a batch of one of each window of a video."""
+        blocks = self.feature_blocks(video)
+        first = next(blocks)
+        levels = self.model.config.pyramid_levels
+        for span, visual, audio in feature_windows(chain([first], blocks), self.processor.window_steps, levels):
+            batch = self.processor([visual], [audio])
+            yield {**batch, "span": span, "duration": float(first["duration"]), "is_last": span.is_last}
+
+    def _forward(self, inputs: Mapping[str, Any], threshold: float | None = None) -> dict[str, Any]:
         inputs = dict(inputs)
-        duration = inputs.pop("duration")
+        rest = {name: inputs.pop(name) for name in ("span", "duration", "is_last")}
         outputs = self.model(**inputs)
-        return {
-            **{name: outputs[name] for name in ("logits", "offsets", "points", "point_mask")},
-            "duration": duration,
-        }
+        is_batch = isinstance(rest["span"], list)
+        spans = rest.pop("span") if is_batch else [rest.pop("span")]
+        candidates = self.processor.window_candidates(outputs, spans, self._thresholds(threshold))
+        return {"candidates": candidates if is_batch else candidates[0], **rest}
 
     def postprocess(
-        self, outputs: Mapping[str, Any], threshold: float | None = None, top_k: int | None = None
+        self,
+        windows: Sequence[Mapping[str, Any]],
+        threshold: float | None = None,
+        top_k: int | None = None,
+        merge_gap: Seconds | None = None,
+        min_duration: Seconds = 0.0,
     ) -> list[dict[str, Any]]:
         """Events of one video, best first."""
-        duration = outputs["duration"]
-        duration = duration[0] if isinstance(duration, list) else duration
-        tensors = ModelOutput({name: value for name, value in outputs.items() if name != "duration"})
-        id2label = self.model.config.id2label
-        thresholds = self.processor.score_thresholds(id2label) if threshold is None else threshold
-        [events] = self.processor.post_process_event_localization(tensors, thresholds, durations=[float(duration)])
-        return event_list(events, id2label)[:top_k]
+        candidates = [window["candidates"] for window in windows]
+        events = self.processor.post_process_windows(candidates, self._thresholds(threshold), windows[-1]["duration"])
+        found = merge_events(event_list(events, self.model.config.id2label), merge_gap)
+        lasting = [
+            event for event in found if event["end"] - event["start"] >= _of_label(min_duration, event["label"], 0)
+        ]
+        return lasting[:top_k]
+
+    def _thresholds(self, threshold: float | None) -> float | list[float]:
+        return self.processor.score_thresholds(self.model.config.id2label) if threshold is None else threshold
+
+
+def check_seconds(name: str, seconds: Any, labels: Any) -> None:
+    """Refuse what is not seconds >= 0, or not such by class name.
+
+    Raises:
+        ValueError: naming what came.
+    """
+    by_label = seconds if isinstance(seconds, Mapping) else {None: seconds}
+    for label, value in by_label.items():
+        if label is not None and label not in labels:
+            raise ValueError(f"`{name}` names {label!r}, which is no class of the model. Classes: {', '.join(labels)}.")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+            raise ValueError(f"`{name}` must be seconds >= 0, or such by class name; got {value!r}.")
+
+
+def merge_events(events: Sequence[Mapping[str, Any]], gap: Seconds | None) -> list[dict[str, Any]]:
+    """Events of one video, those of a class that are at most `gap` seconds apart joined to one with the higher score.
+
+    Args:
+        events: `{"start", "end", "label", "score"}`.
+        gap: one number for all classes, or one for each class that is named, those of others staying as they are;
+            with 0 they are joined where they touch or overlap. `None` joins none.
+
+    Returns:
+        Best first.
+
+    >>> alarm = {"start": 1.0, "end": 2.0, "label": "alarm", "score": 0.5}
+    >>> merge_events([alarm, alarm | {"start": 2.5, "end": 4.0, "score": 0.9}], gap=0.5)
+    [{'start': 1.0, 'end': 4.0, 'label': 'alarm', 'score': 0.9}]
+    """
+    merged: list[dict[str, Any]] = []
+    running: dict[str, dict[str, Any]] = {}  # by class, the event with the last end so far
+    for event in sorted(events, key=lambda event: event["start"]):
+        label_gap = _of_label(gap, event["label"], None)
+        before = running.get(event["label"])
+        if label_gap is not None and before is not None and event["start"] - before["end"] <= label_gap:
+            before["end"] = max(before["end"], event["end"])
+            before["score"] = max(before["score"], event["score"])
+        else:
+            running[event["label"]] = dict(event)
+            merged.append(running[event["label"]])
+    return sorted(merged, key=lambda event: -event["score"])
+
+
+def _of_label(seconds: Seconds | None, label: str, otherwise: float | None) -> float | None:
+    return seconds.get(label, otherwise) if isinstance(seconds, Mapping) else seconds
 
 
 __all__ = ["EsgNetPipeline"]

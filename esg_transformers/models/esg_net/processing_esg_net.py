@@ -10,6 +10,7 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .nms_esg_net import suppress_overlapping_segments
 from .segments_esg_net import FeatureGrid, TemporalPoints
+from .windows_esg_net import Span, WindowCandidates, suppress_windows
 
 Features = np.ndarray | Tensor
 DEFAULT_THRESHOLD = 0.3  # score that an event needs where nobody has chosen one
@@ -47,7 +48,10 @@ class EsgNetProcessor(ProcessorMixin):
         min_score (`float`, *optional*, defaults to 0.001):
             Score below which a suppressed event is dropped.
         max_events (`int`, *optional*, defaults to 100):
-            The most events of one video.
+            The most events of one video, or of one window of a long one.
+        window_steps (`int`, *optional*, defaults to 256):
+            Features that the model is given at once. A longer video is localized in overlapping windows of this length;
+            a model should have been trained on crops about as long. Published videos fit in one.
         thresholds (`dict[str, float]`, *optional*):
             Score in [0, 1] that an event of a class needs, by class name, as `esg-transformers calibrate` chooses it
             on a validation split. The pipeline uses them; a class without one needs 0.3.
@@ -71,6 +75,7 @@ class EsgNetProcessor(ProcessorMixin):
         nms_iou_threshold: float = 0.7,
         min_score: float = 0.001,
         max_events: int = 100,
+        window_steps: int = 256,
         thresholds: dict[str, float] | None = None,
     ):
         grid = FeatureGrid(frame_rate, feature_stride, feature_window)
@@ -85,6 +90,9 @@ class EsgNetProcessor(ProcessorMixin):
         self.nms_iou_threshold = nms_iou_threshold
         self.min_score = min_score
         self.max_events = max_events
+        if not window_steps >= 2:
+            raise ValueError(f"`window_steps` must be at least 2; got {window_steps}.")
+        self.window_steps = window_steps
         self.thresholds = thresholds
         self.validate_thresholds()
         super().__init__()
@@ -298,39 +306,93 @@ class EsgNetProcessor(ProcessorMixin):
         """
         if durations is not None and len(durations) != len(outputs.logits):
             raise ValueError(f"Got {len(durations)} `durations` for {len(outputs.logits)} videos.")
-        thresholds = torch.as_tensor(threshold, dtype=torch.float64, device="cpu")
-        num_classes = outputs.logits.shape[-1]
-        if thresholds.shape not in ((), (num_classes,)):
-            raise ValueError(
-                f"`threshold` has shape {tuple(thresholds.shape)}; expected one number, or one for each of the "
-                f"{num_classes} classes."
-            )
-        thresholds = thresholds.expand(num_classes)
-        candidates = self._candidates(outputs)
-        segments, scores, labels = suppress_overlapping_segments(
-            *candidates,
-            max_events=self.max_events,
-            method=self.nms_method,
-            sigma=self.nms_sigma,
-            iou_threshold=self.nms_iou_threshold,
-            min_score=self.min_score,
+        thresholds = _of_classes(threshold, outputs.logits.shape[-1])
+        found = suppress_overlapping_segments(
+            *self._candidates(outputs, outputs.point_mask), max_events=self.max_events, **self._suppression
         )
-        segments = self.feature_grid.to_seconds(segments).clamp(min=0)
-        if durations is not None:
-            segments = torch.minimum(segments, torch.as_tensor(durations, dtype=segments.dtype)[:, None, None])
-        events = []
-        for video_segments, video_scores, video_labels in zip(segments, scores, labels, strict=True):
-            kept = (video_scores > thresholds[video_labels]) & (video_segments[:, 1] > video_segments[:, 0])
-            events.append(
-                {"segments": video_segments[kept], "labels": video_labels[kept], "scores": video_scores[kept]}
-            )
-        return events
+        limits: Sequence[float | None] = [None] * len(outputs.logits) if durations is None else durations
+        return [
+            self._events(segments, scores, labels, thresholds, limit)
+            for segments, scores, labels, limit in zip(*found, limits, strict=True)
+        ]
 
-    def _candidates(self, outputs) -> tuple[Tensor, Tensor, Tensor]:
+    def window_candidates(
+        self, outputs, spans: Sequence[Span], threshold: float | Sequence[float] | Tensor = 0.0
+    ) -> list[WindowCandidates]:
+        """Candidates of windows of long videos (see `feature_windows`), for `post_process_windows`.
+
+        Args:
+            outputs (`EsgNetEventLocalizationOutput`):
+                What the model returned for B windows, of any videos.
+            spans (`Sequence[Span]`):
+                Where each lies in its video.
+            threshold (`float`, `Sequence[float]` or `Tensor` of shape `(C,)`, *optional*, defaults to 0.0):
+                As in `post_process_event_localization`. What does not exceed it is left out here already: suppression
+                only lowers scores, so it could neither become an event nor lower one.
+
+        Raises:
+            ValueError: if there is not one threshold for each class.
+        """
+        thresholds = _of_classes(threshold, outputs.logits.shape[-1])
+        firsts = torch.tensor([span.first for span in spans])
+        answers = torch.tensor([(span.answers_from, span.answers_to) for span in spans])
+        positions = outputs.points[0, :, 0].cpu() + firsts[:, None]  # (B, P)
+        point_mask = outputs.point_mask.cpu() * ((positions >= answers[:, :1]) & (positions < answers[:, 1:]))
+        segments, scores, labels = self._candidates(outputs, point_mask)
+        windows = []
+        for span, *video in zip(spans, segments + firsts[:, None, None], scores, labels, strict=True):
+            video_segments, video_scores, video_labels = video
+            video_segments = video_segments.clamp(*span.seen)
+            kept = (video_scores > 0) & (video_scores > thresholds[video_labels])
+            kept &= video_segments[:, 1] - video_segments[:, 0] > SHORTEST_EVENT
+            windows.append(WindowCandidates(span, video_segments[kept], video_scores[kept], video_labels[kept]))
+        return windows
+
+    def post_process_windows(
+        self,
+        windows: Sequence[WindowCandidates],
+        threshold: float | Sequence[float] | Tensor = 0.0,
+        duration: float | None = None,
+    ) -> dict[str, Tensor]:
+        """Events of one video from the candidates of its windows; those of one window are what
+        `post_process_event_localization` gives.
+
+        Args:
+            windows: of one video, in order, at least one.
+            threshold: one number, or one for each class.
+            duration: length of the video in seconds, to which events are cut.
+
+        Returns:
+            `{"segments": (K, 2) seconds, "labels": (K,) class ids, "scores": (K,)}`, best first, on the CPU.
+        """
+        return self._events(
+            *suppress_windows(windows, max_events=self.max_events, **self._suppression),
+            torch.as_tensor(threshold, dtype=torch.float64, device="cpu"),
+            duration,
+        )
+
+    @property
+    def _suppression(self) -> dict[str, Any]:
+        return {
+            "method": self.nms_method,
+            "sigma": self.nms_sigma,
+            "iou_threshold": self.nms_iou_threshold,
+            "min_score": self.min_score,
+        }
+
+    def _events(
+        self, segments: Tensor, scores: Tensor, labels: Tensor, thresholds: Tensor, duration: float | None
+    ) -> dict[str, Tensor]:
+        segments = self.feature_grid.to_seconds(segments).clamp(min=0, max=duration)
+        needed = thresholds[labels] if thresholds.dim() else thresholds
+        kept = (scores > needed) & (segments[:, 1] > segments[:, 0])
+        return {"segments": segments[kept], "labels": labels[kept], "scores": scores[kept]}
+
+    def _candidates(self, outputs, point_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates of each video before suppression: segments (B, N, 2), scores (B, N), labels (B, N), on the CPU."""
         logits, offsets = outputs.logits.detach().float().cpu(), outputs.offsets.detach().float().cpu()
         points = TemporalPoints(*outputs.points[0].float().cpu().unbind(-1))
-        scores = logits.sigmoid() * outputs.point_mask.cpu()[..., None]
+        scores = logits.sigmoid() * point_mask.cpu()[..., None]
         segments = points.decode(offsets)  # (B, P, C, 2)
         long_enough = segments[..., 1] - segments[..., 0] > SHORTEST_EVENT
         scores = torch.where((scores > self.candidate_threshold) & long_enough, scores, 0.0)
@@ -367,6 +429,17 @@ def event_list(events: Mapping[str, Any], id2label: Mapping[int, str]) -> list[d
         for row, score in zip(rows, events["scores"].tolist(), strict=True):
             row["score"] = score
     return rows
+
+
+def _of_classes(threshold: float | Sequence[float] | Tensor, num_classes: int) -> Tensor:
+    """The score that an event of each class needs, `(C,)`."""
+    thresholds = torch.as_tensor(threshold, dtype=torch.float64, device="cpu")
+    if thresholds.shape not in ((), (num_classes,)):
+        raise ValueError(
+            f"`threshold` has shape {tuple(thresholds.shape)}; expected one number, or one for each of the "
+            f"{num_classes} classes."
+        )
+    return thresholds.expand(num_classes)
 
 
 def _count(videos) -> str:

@@ -1,0 +1,203 @@
+"""From video files to events: speed by encoder, memory by length, seams: `python tests/benchmarks/localization.py`.
+
+The video is a clip of the simulated workshop at 320x240, H.264 and AAC, 25 frames per second, whose packets are
+repeated until the file is as long as wanted. Weights are random: neither time nor memory depends on them, but for the
+number of events. The real-time factor is the time taken over the length of the video; the ratios in one run are what
+can be compared between machines.
+
+`--model demo/model --clips demo/clips` also joins the demo's test clips to one long video, in random order, and scores
+the events that windows of several lengths find in it.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, CLIPConfig, CLIPImageProcessor, CLIPModel, pipeline
+
+from esg_transformers import I3dConfig, I3dModel, VggishConfig, VggishModel
+from esg_transformers.data.annotations import read_unav_annotations
+from esg_transformers.data.workshop import WIDTH, draw_scenario, render_picture, render_sound, write_clip
+from esg_transformers.encoders.hub import HubEncoder
+from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
+from esg_transformers.encoders.spectral import SpectralEncoder
+from esg_transformers.evaluation import mean_average_precision
+from esg_transformers.pipeline import TASK
+from esg_transformers.training.model import new_model
+
+LIMIT = 2 * 2**30  # bytes of memory of the process that localizes a long video
+MIB = 2**20
+
+
+def repeated(clips: list[Path], path: Path) -> Path:
+    """One file in which clips of the same codecs follow on each other, their packets as they are."""
+    with av.open(str(path), "w") as output:
+        streams: dict[str, av.stream.Stream] = {}
+        offset = 0.0
+        for clip in tqdm(clips, desc="Joining", unit=" clips", leave=False):
+            with av.open(str(clip)) as container:
+                for stream in container.streams if not streams else ():
+                    streams[stream.type] = output.add_stream_from_template(stream)
+                for packet in container.demux():
+                    # The signal to flush a decoder; the silence before the start that an AAC encoder needs.
+                    if packet.dts is None or packet.pts < 0:
+                        continue
+                    shift = round(offset / packet.time_base)
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = streams[packet.stream.type]
+                    output.mux(packet)
+                offset += container.duration / av.time_base
+    return path
+
+
+def workshop_clip(path: Path, seconds: float) -> Path:
+    """A clip of the workshop at 320x240."""
+    random = np.random.default_rng(0)
+    scenario = draw_scenario(random, seconds)
+    zoom = 320 // WIDTH
+    frames = (frame.repeat(zoom, axis=0).repeat(zoom, axis=1) for frame in render_picture(scenario, random))
+    write_clip(path, frames, render_sound(scenario, random))
+    return path
+
+
+def localizer_for(encoder, size: str = "base", **fields):
+    """A pipeline with random weights for the features of an encoder, of 20 classes."""
+    source = SimpleNamespace(
+        labels=tuple(f"class {index}" for index in range(20)),
+        grid=encoder.grid,
+        visual_size=encoder.visual_size,
+        audio_size=encoder.audio_size,
+        encoder={"name": encoder.name, "version": encoder.version},
+    )
+    model, processor = new_model(source, size, **fields)
+    return pipeline(TASK, model=model, processor=processor, encoder=encoder)
+
+
+def hub_encoder(folder: Path) -> HubEncoder:
+    """CLIP ViT-B/32 and AST, at the sizes of their published checkpoints, with random weights."""
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig()).save_pretrained(folder / "clip")
+    CLIPImageProcessor().save_pretrained(folder / "clip")
+    ASTModel(ASTConfig()).save_pretrained(folder / "ast")
+    ASTFeatureExtractor().save_pretrained(folder / "ast")
+    return HubEncoder(str(folder / "clip"), str(folder / "ast"))
+
+
+def print_speed(folder: Path) -> None:
+    """Real-time factor of each encoder that can run offline, with the base model."""
+    torch.manual_seed(0)
+    i3d, vggish = I3dModel(I3dConfig(num_channels=3)), VggishModel(VggishConfig())
+    # Each on as much video as takes some seconds.
+    cases = [
+        ("default (`spectral`)", SpectralEncoder(), 600),
+        ("CLIP ViT-B/32 + AST (`HubEncoder`)", hub_encoder(folder), 30),
+        ("I3D RGB + VGGish, no optical flow", I3dVggishEncoder(i3d, None, vggish), 30),
+    ]
+    clip = workshop_clip(folder / "clip.mp4", 30.0)
+    print("| encoder | video, s | encoding, s | all, s | real-time factor |\n|---|---|---|---|---|")
+    for name, encoder, seconds in cases:
+        video = repeated([clip] * (seconds // 30), folder / f"speed_{seconds}.mp4")
+        localizer = localizer_for(encoder)
+        localizer(clip, top_k=1)  # what is loaded and compiled once
+        start = time.perf_counter()
+        for _ in encoder.blocks(video, localizer.processor.window_steps):
+            pass
+        encoding = time.perf_counter() - start
+        start = time.perf_counter()
+        localizer(video)
+        whole = time.perf_counter() - start
+        print(f"| {name} | {seconds} | {encoding:.1f} | {whole:.1f} | {whole / seconds:.3f} |", flush=True)
+
+
+def print_memory(folder: Path, minutes: list[int]) -> None:
+    """Time and memory of the default encoder and the base model by the length of the video, each in its own process."""
+    clip = workshop_clip(folder / "clip.mp4", 60.0)
+    print("| minutes of video | real-time factor | most memory, MiB | events |\n|---|---|---|---|")
+    for length in minutes:
+        video = repeated([clip] * length, folder / "long.mp4")
+        command = [sys.executable, __file__, "--one", str(video)]
+        print(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip(), flush=True)
+
+
+def localize_one(video: str) -> None:
+    """A row of `print_memory`, by a process that may use no more than 2 GB (mapped files do not count)."""
+    resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
+    # A bias towards events: a long video of a real site has some in every minute.
+    localizer = localizer_for(SpectralEncoder(), prior_probability=0.29)
+    start = time.perf_counter()
+    events = localizer(video)
+    seconds = time.perf_counter() - start
+    with av.open(video) as container:
+        length = container.duration / av.time_base
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    print(f"| {length / 60:.0f} | {seconds / length:.3f} | {memory:.0f} | {len(events)} |")
+
+
+def print_seams(folder: Path, model: str, clips: Path, window_steps: list[int]) -> None:
+    """Scores on the test clips one by one, and joined to one video that is seen in windows of several lengths."""
+    videos = list(read_unav_annotations(clips / "annotations.json").split("test").videos.values())
+    order = np.random.default_rng(0).permutation(len(videos))
+    paths = [clips / "videos" / f"{videos[index].video_id}.mp4" for index in order]
+    localizer = pipeline(TASK, model=model)
+    found = {str(path): localizer(path, threshold=0.0) for path in paths}
+    rows = [("each clip by itself", found)]
+    joined = repeated(paths, folder / "joined.mp4")
+    starts = np.cumsum([0.0] + [av_duration(path) for path in paths])
+    for steps in window_steps:
+        localizer.processor.window_steps = steps
+        events = localizer(joined, threshold=0.0)
+        # Back to the clips by their centres, so that all rows are scored alike.
+        of_clips: dict[str, list[dict]] = {str(path): [] for path in paths}
+        for event in events:
+            index = min(np.searchsorted(starts, (event["start"] + event["end"]) / 2, side="right") - 1, len(paths) - 1)
+            shifted = {"start": event["start"] - starts[index], "end": event["end"] - starts[index]}
+            of_clips[str(paths[index])].append({**event, **shifted})
+        rows.append((f"one video, windows of {steps} steps", of_clips))
+    true = {
+        str(path): [{"start": e.start, "end": e.end, "label": e.label} for e in videos[index].events]
+        for path, index in zip(paths, order, strict=True)
+    }
+    print("| | average mAP | mAP@0.5 |\n|---|---|---|")
+    for name, events in rows:
+        metrics = mean_average_precision(list(events.values()), list(true.values()))
+        print(f"| {name} | {100 * metrics['average_map']:.1f} | {100 * metrics['mAP@0.5']:.1f} |")
+
+
+def av_duration(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return container.duration / av.time_base
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=int, nargs="+", default=[5, 30], help="of video, for the table of memory")
+    parser.add_argument("--model", help="the model of the demo, to score windows with")
+    parser.add_argument("--clips", type=Path, help="the clips of the demo")
+    parser.add_argument("--window-steps", type=int, nargs="+", default=[64, 96, 128, 192, 256, 512, 100_000])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        localize_one(arguments.one)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.model:
+            print("\n### Events of a long video, in windows\n")
+            print_seams(Path(folder), arguments.model, arguments.clips, arguments.window_steps)
+            return
+        print("\n### Real-time factor by encoder, base model, 320x240\n")
+        print_speed(Path(folder))
+        print("\n### Time and memory by length, default encoder, base model\n")
+        print_memory(Path(folder), arguments.minutes)
+
+
+if __name__ == "__main__":
+    main()
