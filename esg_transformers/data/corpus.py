@@ -362,7 +362,7 @@ def _build_in_processes(
     pool = ProcessPoolExecutor(num_workers, context, _start_worker, (alive, num_videos))
     shards: dict[str, _Shard] = {}
     try:
-        with _ignoring_interrupts():
+        with ignoring_interrupts():
             pending = {pool.submit(_build_in_worker, partial, plan, splits[plan.split], description) for plan in plans}
         while pending:
             ended, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
@@ -383,7 +383,7 @@ def _build_in_processes(
 
 
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
+def ignoring_interrupts() -> Iterator[None]:
     """Processes that are started here stay untouched by Ctrl-C, which reaches their parent too."""
     if threading.current_thread() is not threading.main_thread():  # others may not
         yield

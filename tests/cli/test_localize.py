@@ -1,9 +1,14 @@
+import argparse
 import base64
 import json
+import shutil
 
 import pytest
 
+from esg_transformers.cli import localize
+from esg_transformers.data.annotations import read_unav_annotations
 from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.data.formats import read_annotations
 
 LOW = {"--threshold": 0.001}  # the model has hardly been trained
 
@@ -11,6 +16,16 @@ LOW = {"--threshold": 0.001}  # the model has hardly been trained
 @pytest.fixture
 def video(clips):
     return clips / "videos" / "workshop_test_0000.mp4"
+
+
+@pytest.fixture
+def folder(clips, tmp_path):
+    """Two clips, `a.mp4` and `b.mp4`, in a folder of their own."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, clip in (("a", "workshop_test_0000"), ("b", "workshop_test_0001")):
+        shutil.copy(clips / "videos" / f"{clip}.mp4", folder / f"{name}.mp4")
+    return folder
 
 
 def test_the_events_of_a_video_are_printed_in_the_order_of_time(run, trained, video):
@@ -62,14 +77,105 @@ def test_a_split_of_a_corpus_gives_the_events_of_its_videos(run, trained, corpus
     assert best["segment"] == pytest.approx(expected["segment"], abs=0.1)
 
 
-def test_a_timeline_is_drawn_as_a_picture_or_as_a_page(run, trained, video, tmp_path):
-    for name in ("timeline.png", "timeline.html"):
-        assert run("localize", video, "--model", trained, LOW, "--timeline", tmp_path / name)[0] == 0
-    assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    page = (tmp_path / "timeline.html").read_text()
+def test_every_video_of_a_folder_is_written_in_every_format_asked_for(run, trained, clips, folder, tmp_path):
+    out, formats = tmp_path / "new" / "out", "json, csv, vtt, srt, audacity, html, png"
+    options = {"--model": trained, "--to": formats, "--output-dir": out, "--lanes": "semantic", "--top-k": 2} | LOW
+    code, printed, _ = run("localize", folder, options)
+    assert (code, printed) == (0, f"Wrote 4 events of 2 videos to {out}: {formats}.\n")
+    suffixes = ("csv", "html", "json", "png", "srt", "txt", "vtt")
+    assert sorted(path.name for path in out.iterdir()) == [f"{stem}.{suffix}" for stem in "ab" for suffix in suffixes]
+    labels = read_unav_annotations(clips / "annotations.json").label2id
+    for name in ("b.json", "b.csv", "b.txt"):
+        [video] = read_annotations(out / name, label2id=labels).videos.values()
+        assert (video.video_id, len(video.events)) == ("b", 2)
+    assert (out / "a.vtt").read_text().startswith("WEBVTT\n\n00:00:0")
+    assert (out / "a.srt").read_text().startswith("1\n00:00:0")
+    assert (out / "a.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    page = (out / "a.html").read_text()
     assert page.lower().startswith("<!doctype html>")
-    assert base64.b64encode(video.read_bytes()).decode() in page
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["timeline.html", "timeline.png"]
+    assert base64.b64encode((folder / "a.mp4").read_bytes()).decode() in page
+
+
+def test_a_page_shows_the_lanes_asked_for_and_is_without_a_video_that_is_too_large(
+    run, trained, video, tmp_path, monkeypatch, caplog
+):
+    options = {"--model": trained, "--to": "html", "--output-dir": tmp_path} | LOW
+    for lanes in ("semantic", "router", "router,semantic"):
+        assert run("localize", video, options, "--lanes", lanes)[0] == 0
+        page = (tmp_path / f"{video.stem}.html").read_text()
+        assert ('"semantic": null' in page) == ("semantic" not in lanes)
+        assert ('"router": null' in page) == ("router" not in lanes)
+    monkeypatch.setattr(localize, "MAX_VIDEO_BYTES", 1000)
+    assert run("localize", video, options)[0] == 0
+    assert f"{video.stem}.html is without the video" in caplog.text
+    assert '"video": null' in (tmp_path / f"{video.stem}.html").read_text()
+
+
+def test_a_file_that_fails_is_listed_at_the_end_after_all_others(refused, trained, folder, tmp_path):
+    (folder / "aa.mp4").write_bytes(b"this is not a video")
+    output = tmp_path / "found.json"
+    message = refused("localize", folder, "--model", trained, LOW, "--output", output)
+    first, *listed = message.splitlines()
+    assert first == "1 of 3 videos could not be localized."
+    assert len(listed) == 1
+    assert listed[0].startswith(f"- aa.mp4: {folder / 'aa.mp4'} cannot be read as video or sound")
+    assert list(json.loads(output.read_text())["results"]) == ["a", "b"]
+
+
+def test_lines_and_files_are_completed_by_the_same_command(run, trained, folder, tmp_path):
+    output, out = tmp_path / "found.jsonl", tmp_path / "out"
+    options = {"--model": trained, "--output": output, "--merge-gap": "alarm=0.5,door slamming=1"} | LOW
+    assert run("localize", folder / "a.mp4", options)[0] == 0
+    code, printed, _ = run("localize", folder, options, "--to", "srt", "--output-dir", out)
+    header, *lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert header["run"]["merge_gap"] == {"alarm": 0.5, "door slamming": 1.0}
+    assert [line["video"] for line in lines] == ["a.mp4", "b.mp4"]
+    num_events = sum(len(line["events"]) for line in lines)
+    counted = f"Wrote {num_events} events of 2 videos to"
+    assert (code, printed) == (0, f"{counted} {output}.\n{counted} {out}: srt.\n")
+    assert sorted(path.name for path in out.iterdir()) == ["a.srt", "b.srt"]
+    (out / "a.srt").write_text("kept")
+    (out / "b.srt").unlink()
+    assert run("localize", folder, options, "--to", "srt", "--output-dir", out)[0] == 0
+    assert (out / "a.srt").read_text() == "kept"
+    assert (out / "b.srt").exists()
+
+
+def test_an_interrupted_run_says_how_to_go_on(run, trained, folder, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(localize, "_write_file", interrupt)
+    options = {"--model": trained, "--output": tmp_path / "found.jsonl", "--to": "csv", "--output-dir": tmp_path}
+    code, printed, complaints = run("localize", folder, options)
+    assert (code, printed) == (130, "")
+    assert f"What is done is in {tmp_path / 'found.jsonl'}; give the same command again to go on." in complaints
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0.5", 0.5),
+        ("0", 0.0),
+        ("alarm=0.5", {"alarm": 0.5}),
+        ("alarm=0.5, door slamming=1", {"alarm": 0.5, "door slamming": 1.0}),
+        ("bell ringing, church=2,alarm=1", {"bell ringing, church": 2.0, "alarm": 1.0}),
+    ],
+)
+def test_seconds_are_for_all_classes_or_for_each_of_some(text, seconds):
+    assert localize.seconds_of_classes(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "alarm", "alarm=", "alarm=1,door", "=1"])
+def test_what_is_no_seconds_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is neither a number of seconds nor such a list as"):
+        localize.seconds_of_classes(text)
+
+
+@pytest.mark.parametrize("option", ["--to=html,doc", "--lanes=semantic,road", "--min-duration=soon"])
+def test_a_name_that_is_none_of_the_choices_is_a_mistake_of_use(run, option):
+    with pytest.raises(SystemExit, match="2"):
+        run("localize", "a.mp4", "--model", "m", option)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +183,12 @@ def test_a_timeline_is_drawn_as_a_picture_or_as_a_page(run, trained, video, tmp_
     [
         ([], "Give either video files, or a corpus (--corpus, or --annotations, --features, --feature-set)."),
         (["a.mp4", "--corpus", "c"], "Give either video files, or a corpus"),
-        (["a.mp4", "b.mp4", "--timeline", "t.png"], "--timeline draws one video; got 2."),
-        (["1/a.mp4", "2/a.mp4"], "Events are told apart by the name of their file; 'a' is given more than once."),
-        (["--corpus", "c", "--timeline", "t.png"], "--timeline draws one video; got 0."),
-        (["a.mp4", "--timeline", "t.txt"], "--timeline writes a .png or an .html; got t.txt."),
+        (["--corpus", "c", "--to", "csv", "--top-k", "3"], "For video files, not for a corpus: --top-k, --to."),
+        (["--corpus", "c", "--output", "f.jsonl"], "For video files, not for a corpus: --output FILE.jsonl."),
+        (["a.mp4", "--output", "found.txt"], "--output writes a .json or a .jsonl; got found.txt."),
+        (["a.mp4", "--lanes", "router", "--to", "png"], "--lanes goes with --to html"),
+        (["a.mp4", "--output-dir", "d"], "--lanes goes with --to html, and --output-dir with --to."),
+        (["nowhere.mp4"], "There is no file nowhere.mp4."),
         (
             ["a.mp4", "--output", "nowhere/found.json"],
             "nowhere/found.json cannot be written: there is no folder nowhere.",
@@ -92,16 +200,27 @@ def test_options_that_do_not_go_together_are_refused(refused, trained, words, me
     assert refused("localize", *words, "--model", trained).startswith(message)
 
 
-def test_a_file_that_is_no_video_is_named_and_no_result_is_written(refused, trained, video, tmp_path):
+def test_settings_that_do_not_fit_the_model_are_refused_before_the_work(refused, trained, video, tmp_path):
+    output = tmp_path / "found.jsonl"
+    options = {"--model": trained, "--output": output}
+    assert "names 'siren', which is no class of the model" in refused(
+        "localize", video, options, "--merge-gap", "siren=1"
+    )
+    assert "`min_duration` must be seconds >= 0" in refused("localize", video, options, "--min-duration=-1")
+    assert not output.exists()
+
+
+def test_videos_that_cannot_be_told_apart_are_refused(refused, trained, folder, video):
+    message = refused("localize", folder, folder / "a.mp4", "--model", trained)
+    assert message.startswith("Events are told apart by the name of their file; 'a' is given more than once")
+
+
+def test_a_single_file_that_is_no_video_is_named_and_nothing_is_written(refused, trained, tmp_path):
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"this is not a video")
-    message = refused("localize", video, path, "--model", trained, "--output", tmp_path / "found.json")
+    message = refused("localize", path, "--model", trained, "--output", tmp_path / "found.json")
     assert message.startswith(f"{path} cannot be read as video or sound")
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_missing_video_is_named(refused, trained, tmp_path):
-    assert str(tmp_path / "nowhere.mp4") in refused("localize", tmp_path / "nowhere.mp4", "--model", trained)
 
 
 def test_a_model_on_published_features_takes_them_and_no_video(run, refused, write_features, video, tmp_path):
