@@ -20,6 +20,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/corpus.py
 	$(BIN)/python tests/benchmarks/metric.py
 	$(BIN)/python tests/benchmarks/training.py
+	$(BIN)/python tests/benchmarks/localization.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ import esg_transformers
 from esg_transformers.data.sharing import push_files
 
 SUMS = "SHA256SUMS"
+CHOSEN_FIELDS = ("thresholds", "window_steps")  # in training or after it; those of the weights are published
 # What weights and a hub_configs folder may say differently of one model.
 FREE_FIELDS = {
     "_name_or_path",
@@ -45,7 +46,7 @@ FREE_FIELDS = {
     "auto_map",
     "custom_pipelines",
     "processor_class",
-    "thresholds",  # chosen after training; those of the weights are published
+    *CHOSEN_FIELDS,
 }
 # What a push owns in its repository, next to the files that it sends.
 OWNED = r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|[a-z]+_(esg_net|unav|i3d|vggish)\.py"
@@ -99,11 +100,11 @@ def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, 
         }
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if (weights / "processor_config.json").is_file():
-            thresholds = read_json(weights / "processor_config.json").get("thresholds")
-            processor = read_json(partial / "processor_config.json") | {"thresholds": thresholds}
+            given = read_json(weights / "processor_config.json")
+            chosen = {name: given[name] for name in CHOSEN_FIELDS if given.get(name) is not None}
+            processor = read_json(partial / "processor_config.json") | chosen
             text = json.dumps(processor, indent=2, sort_keys=True) + "\n"
-            if thresholds is not None:
-                (partial / "processor_config.json").write_text(text, encoding="utf-8")
+            (partial / "processor_config.json").write_text(text, encoding="utf-8")
         for name, code in travelling_code(hub_config).items():
             (partial / name).write_text(code, encoding="utf-8")
         if pickles := sorted(path.name for path in partial.rglob("*") if path.suffix in PICKLES):

@@ -16,6 +16,7 @@ from esg_transformers.data.corpus import EventCorpus, write_corpus
 from esg_transformers.data.videos import VideoFolder
 from esg_transformers.data.workshop import make_workshop_clips
 from esg_transformers.encoders.spectral import SpectralEncoder
+from esg_transformers.evidence import evidence_of
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.pipeline import TASK
@@ -23,7 +24,7 @@ from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.inference import evaluate_dataset
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
-from esg_transformers.visualization import save_timeline_html, save_timeline_png
+from esg_transformers.visualization import save_timeline_html, save_timeline_png, waveform_peaks
 
 CLIPS = {"train": 80, "validation": 20, "test": 30}
 TRAINING = LocalizationTrainingArguments(
@@ -104,7 +105,10 @@ def run(arguments: argparse.Namespace) -> None:
     timeline: dict[str, Any] = {"true_events": true, "duration": duration, "title": clip.name}
     timeline["labels"] = corpus["test"].labels
     save_timeline_png(folder / "timeline.png", found, **timeline)
-    save_timeline_html(folder / "timeline.html", found, video=clip, **timeline)
+    evidence = evidence_of(localizer, clip)
+    save_timeline_html(
+        folder / "timeline.html", found, video=clip, waveform=waveform_peaks(clip), evidence=evidence, **timeline
+    )
     print(f"The timeline: {folder / 'timeline.html'} (open it in a browser) and {folder / 'timeline.png'}")
 
 

@@ -220,7 +220,7 @@ def _write_file(
     elif name == "png":
         save_timeline_png(path, result["events"], duration=result["duration"], title=video.name)
     else:
-        events = tuple(Event(**event) for event in result["events"])
+        events = tuple(Event(**event) for event in sorted(result["events"], key=lambda event: event["start"]))
         annotated = AnnotatedVideo(video.stem, result["duration"], "test", events)
         labels = dict.fromkeys(event.label for event in events)
         FORMATS[FORMAT_NAMES[name]].write(Annotations({video.stem: annotated}, tuple(labels)), path)

@@ -23,7 +23,7 @@ import esg_transformers  # noqa: F401 (registers the models)
 ROOT = Path(__file__).parents[2]
 
 HUB_CONFIG = ROOT / "hub_configs" / "esg-net-tiny-workshop"
-MODULES = ("configuration", "loss", "modeling", "nms", "pipeline", "processing", "segments")
+MODULES = ("configuration", "loss", "modeling", "nms", "pipeline", "processing", "segments", "windows")
 CODE = {f"{name}_esg_net.py" for name in MODULES}
 
 

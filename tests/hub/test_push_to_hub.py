@@ -27,7 +27,8 @@ SIZES = {
     "num_head_layers": 1,
     "prior_probability": 0.3,  # so that the untrained model finds events
 }
-CODE = {f"{name}_esg_net.py" for name in ("configuration", "loss", "modeling", "nms", "processing", "segments")}
+MODULES = ("configuration", "loss", "modeling", "nms", "processing", "segments", "windows")
+CODE = {f"{name}_esg_net.py" for name in MODULES}
 
 
 @pytest.fixture(scope="module")

@@ -241,7 +241,7 @@ def test_the_code_travels_with_the_checkpoint_and_runs_without_the_package(tmp_p
     model, processor = model_of(), processor_of()
     model.save_pretrained(tmp_path / "checkpoint")
     processor.save_pretrained(tmp_path / "checkpoint")
-    modules = ("configuration", "loss", "modeling", "nms", "processing", "segments")
+    modules = ("configuration", "loss", "modeling", "nms", "processing", "segments", "windows")
     assert {path.name for path in (tmp_path / "checkpoint").iterdir()} == {
         "config.json",
         "model.safetensors",
