@@ -23,8 +23,9 @@ from transformers.utils import logging
 from esg_transformers.data.annotations import replacing
 from esg_transformers.data.corpus import ignoring_interrupts, sha256_of
 from esg_transformers.data.videos import VIDEO_SUFFIXES, video_files
+from esg_transformers.encoders.encoder import AudioVisualEncoder
 from esg_transformers.media.video import probe
-from esg_transformers.pipeline import TASK, AudioVisualEventLocalizationPipeline, encoder_for
+from esg_transformers.pipeline import TASK, AudioVisualEventLocalizationPipeline
 
 logger = logging.get_logger(__name__)
 
@@ -34,6 +35,7 @@ def localize_files(
     paths: Iterable[str | os.PathLike],
     output: str | os.PathLike | None = None,
     *,
+    encoder: AudioVisualEncoder | None = None,
     num_workers: int = 0,
     on_result: Callable[[dict[str, Any]], Any] | None = None,
     **settings: Any,
@@ -49,6 +51,7 @@ def localize_files(
         model: folder of a trained model; `huggingface_hub.snapshot_download` gives that of one on the Hub.
         paths: video and sound files, and folders of them (`files_to_localize`).
         output: a JSON Lines file, to be made or to go on with; `.NAME.lock` beside it keeps a second run off.
+        encoder: what the model was trained on, where it needs weights; by default what the model names.
         num_workers: processes, each with the model and one thread of its own; 0 localizes in this one. A script has
             to call this under `if __name__ == "__main__":`, as all of `multiprocessing`.
         on_result: called with every new result, before it is written.
@@ -70,12 +73,17 @@ def localize_files(
         raise ValueError(f"`num_workers` must be at least 0; got {num_workers}.")
     videos = {video.name: video for video in files_to_localize(paths)}
     settings = {name: value for name, value in settings.items() if value is not None}
-    localizer = _open_localizer(Path(model), settings)  # in any case: what is wrong is told before the work
-    run = {"version": version("esg-transformers"), "model": _fingerprint(Path(model)), **settings}
+    localizer = _open_localizer(Path(model), settings, encoder)  # in any case: what is wrong is told before the work
+    run = {
+        "version": version("esg-transformers"),
+        "model": _fingerprint(Path(model)),
+        "encoder": f"{localizer.chosen_encoder().name} {localizer.chosen_encoder().version}",
+        **settings,
+    }
     with _results_file(output, run, videos) as (results, write):
         missing = [video for name, video in videos.items() if name not in results]
         if num_workers:
-            new = _localize_in_processes(Path(model), settings, missing, num_workers)
+            new = _localize_in_processes((Path(model), settings, encoder), missing, num_workers)
         else:
             new = (_result_of(localizer, video) for video in missing)
         with (
@@ -123,13 +131,15 @@ def files_to_localize(paths: Iterable[str | os.PathLike]) -> list[Path]:
     return list(files.values())
 
 
-def _open_localizer(model: Path, settings: Mapping[str, Any]) -> AudioVisualEventLocalizationPipeline:
+def _open_localizer(
+    model: Path, settings: Mapping[str, Any], encoder: AudioVisualEncoder | None
+) -> AudioVisualEventLocalizationPipeline:
     if not model.is_dir():
         raise FileNotFoundError(
             f"No model folder at {model}. For one on the Hub, give what `huggingface_hub.snapshot_download` returns."
         )
-    localizer = pipeline(TASK, model=str(model), **settings)
-    encoder_for(localizer.processor)  # refuses a model for features that are not made from files
+    localizer = pipeline(TASK, model=str(model), encoder=encoder, **settings)
+    localizer.chosen_encoder()  # refuses a model for features of another
     return localizer
 
 
@@ -156,7 +166,7 @@ def _failure(video: Path, error: str) -> dict[str, Any]:
 
 
 def _localize_in_processes(
-    model: Path, settings: Mapping[str, Any], videos: Sequence[Path], num_workers: int
+    of_localizer: tuple[Any, ...], videos: Sequence[Path], num_workers: int
 ) -> Generator[dict[str, Any], None, None]:
     """Results as they come; a worker that dies takes the file it was at with it, and another one takes its place."""
     # Spawned, not forked: the caller may hold threads (torch, FFmpeg) that do not survive a fork.
@@ -166,7 +176,7 @@ def _localize_in_processes(
 
     def start() -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, model, settings), daemon=True)
+        process = context.Process(target=_work, args=(theirs, *of_localizer), daemon=True)
         with ignoring_interrupts():
             process.start()
         theirs.close()
@@ -208,12 +218,12 @@ def _localize_in_processes(
             process.join()
 
 
-def _work(parent: Connection, model: Path, settings: Mapping[str, Any]) -> None:
+def _work(parent: Connection, model: Path, settings: Mapping[str, Any], encoder: AudioVisualEncoder | None) -> None:
     """Localize the files that come, one after another, until the parent closes the connection."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # there is one bar, the parent's
-    localizer = _open_localizer(model, settings)
+    localizer = _open_localizer(model, settings, encoder)
     with suppress(EOFError, OSError):
         parent.send(None)
         while True:

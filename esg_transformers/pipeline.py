@@ -59,7 +59,7 @@ class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
             name, blocks = "The video", iter([video])
         elif isinstance(video, (str, os.PathLike, bytes)):
             name = "The video" if isinstance(video, bytes) else Path(video).name
-            blocks = feature_blocks(self._encoder(), video, self.processor.window_steps)
+            blocks = feature_blocks(self.chosen_encoder(), video, self.processor.window_steps)
         else:
             raise ValueError(
                 "The pipeline takes a path of a video, its bytes, features, or a list of these; got "
@@ -100,7 +100,12 @@ class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
             vars(config).pop("custom_pipelines", None)
         self.processor.save_pretrained(save_directory, **kwargs)
 
-    def _encoder(self) -> AudioVisualEncoder:
+    def chosen_encoder(self) -> AudioVisualEncoder:
+        """What encodes files: the encoder that was given, or else the one that the processor names.
+
+        Raises:
+            ValueError: if it is not the one that the model was trained on, or needs weights and was not given.
+        """
         if self.encoder is None:
             self.encoder = encoder_for(self.processor)
         _check_encoder(self.processor.encoder, {"name": self.encoder.name, "version": self.encoder.version})

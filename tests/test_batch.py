@@ -78,7 +78,7 @@ def test_every_file_has_a_line_and_one_that_is_broken_says_why(model, folder, tm
     run, *lines = lines_of(output)
     assert lines == results
     assert [result["video"] for result in results] == ["a.mp4", "b.mp4", "c.wav", "d.wav"]
-    assert run["run"].keys() == {"version", "model", "threshold", "top_k"}
+    assert run["run"].keys() == {"version", "model", "encoder", "threshold", "top_k"}
     clip, broken, sound, _ = results
     assert clip.keys() == {"video", "duration", "streams", "events"}
     assert clip["streams"] == ["visual", "audio"]

@@ -29,7 +29,7 @@ ALLOWED = {
         "training",
         "visualization",
     },
-    "batch": {"pipeline", "data", "media"},
+    "batch": {"pipeline", "data", "encoders.encoder", "media"},
     "evidence": {"pipeline", "models.esg_net.segments_esg_net"},
     "pipeline": {"encoders", "media", "models"},
     "training": {"data", "evaluation", "models"},

@@ -21,6 +21,7 @@ from esg_transformers.cli.sources import add_source_arguments, is_given, open_mo
 from esg_transformers.cli.tables import check_folder_of, event_table, write_predictions
 from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event, is_safe_video_id
 from esg_transformers.data.formats import FORMATS
+from esg_transformers.encoders.hub import HubEncoder
 from esg_transformers.evidence import evidence_of
 from esg_transformers.pipeline import TASK, AudioVisualEventLocalizationPipeline
 from esg_transformers.training.inference import localize_dataset
@@ -31,7 +32,17 @@ logger = logging.get_logger(__name__)
 # What --to can name, and the suffix of its files.
 FORMAT_NAMES = {"json": "activitynet-results", "csv": "csv", "vtt": "webvtt", "srt": "srt", "audacity": "audacity"}
 SUFFIXES = {name: FORMATS[format].suffix for name, format in FORMAT_NAMES.items()} | {"html": ".html", "png": ".png"}
-VIDEO_OPTIONS = ("top_k", "merge_gap", "min_duration", "to", "output_dir", "lanes", "num_workers")
+VIDEO_OPTIONS = (
+    "visual_model",
+    "audio_model",
+    "top_k",
+    "merge_gap",
+    "min_duration",
+    "to",
+    "output_dir",
+    "lanes",
+    "num_workers",
+)
 LANES = ("semantic", "router")  # fields of `Evidence`
 
 
@@ -51,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "line a video, which an interrupted run goes on with",
     )
     group = parser.add_argument_group("videos")
+    for stream, kind in (("visual", "image or video"), ("audio", "audio")):
+        group.add_argument(
+            f"--{stream}-model",
+            metavar="DIR_OR_REPO",
+            help=f"the {kind} model of transformers that the corpus was encoded with (`corpus build --encoder hub`)",
+        )
     group.add_argument("--top-k", type=int, metavar="K", help="the most events of one video (default: all)")
     group.add_argument(
         "--merge-gap",
@@ -144,7 +161,10 @@ def _localize_videos(arguments: argparse.Namespace) -> None:
     if arguments.to and (unsafe := [video.stem for video in videos.values() if not is_safe_video_id(video.stem)]):
         raise ValueError(f"No file can be named after {unsafe[0]!r}: rename it, without / \\ : and control characters.")
     model, processor = open_model(arguments.model)
-    localizer = pipeline(TASK, model=model, processor=processor)
+    encoder = None
+    if arguments.visual_model or arguments.audio_model:
+        encoder = HubEncoder(arguments.visual_model, arguments.audio_model, processor.feature_grid)
+    localizer = pipeline(TASK, model=model, processor=processor, encoder=encoder)
     folder = Path(arguments.output_dir or ".")
     if arguments.to:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +188,7 @@ def _localize_videos(arguments: argparse.Namespace) -> None:
             model.name_or_path,
             arguments.videos,
             lines,
+            encoder=encoder,
             num_workers=arguments.num_workers,
             on_result=show,
             threshold=arguments.threshold,

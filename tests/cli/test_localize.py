@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
 from esg_transformers.cli import localize
 from esg_transformers.data.annotations import read_unav_annotations
@@ -232,3 +233,23 @@ def test_a_model_on_published_features_takes_them_and_no_video(run, refused, wri
     assert printed.startswith("d: ")
     message = refused("localize", video, "--model", tmp_path)
     assert message.startswith("The model was trained on one-peace unav100, which cannot be made here")
+
+
+def test_a_model_on_features_of_transformers_models_takes_videos_with_them(run, refused, clips, video, tmp_path):
+    ears, corpus, model, found = (tmp_path / name for name in ("ears", "corpus", "model", "found.jsonl"))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ASTModel(ASTConfig(**sizes, num_mel_bins=16, max_length=128)).save_pretrained(ears)
+    ASTFeatureExtractor(num_mel_bins=16, max_length=128).save_pretrained(ears)
+    source = {"--videos": clips / "videos", "--annotations": clips / "annotations.json", "--num-workers": 0}
+    assert run("corpus", "build", source, "--encoder", "hub", "--audio-model", ears, "--output", corpus)[0] == 0
+    quick = {"--size": "tiny", "--epochs": 1, "--warmup-epochs": 0, "--output": model}
+    assert run("train", "--corpus", corpus, quick)[0] == 0
+
+    command = ("localize", video, "--model", model, LOW, "--audio-model", ears, "--output", found)
+    assert run(*command, "--num-workers", 1)[0] == 0
+    header, result = map(json.loads, found.read_text().splitlines())
+    assert header["run"]["encoder"].startswith("hub 1-none+ears@")
+    assert result["events"]
+    assert refused("localize", video, "--model", model).startswith("The model was trained on hub 1-none+ears@")
+    ASTModel(ASTConfig(**sizes, num_mel_bins=16, max_length=128)).save_pretrained(ears)  # other weights
+    assert "and the encoder is hub 1-none+ears@" in refused(*command[:5], "--audio-model", ears)
