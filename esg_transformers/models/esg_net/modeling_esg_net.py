@@ -83,7 +83,8 @@ class EsgNetEventLocalizationOutput(ModelOutput):
         loss_dict (`dict[str, torch.FloatTensor]`, returned with labels):
             `classification`, `boundary`, `semantic` and `router`, each without its weight.
         logits (`torch.FloatTensor` of shape `(B, P, C)`):
-            Class logits of each point; a sigmoid each, since events overlap.
+            Class logits of each point; a sigmoid each, since events overlap. With ESI they count what the semantic
+            logits say of the point's segment.
         offsets (`torch.FloatTensor` of shape `(B, P, C, 2)`):
             For each class, distances from the point to the event's start and end, in strides of the point, >= 0.
         points (`torch.FloatTensor` of shape `(B, P, 2)`):
@@ -652,6 +653,43 @@ class EsgNetTower(nn.Module):
         return self.output(torch.cat([x[:, :-1] for x in levels], dim=1))
 
 
+def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Mean semantic logit of a class inside a segment, in the quarter of its length before it, and in that after it.
+
+    A step covers half a cell to each side, and a quarter is at least a cell. Means are over real steps; what has less
+    than one of them says so much less, and nothing beyond the ends of a video.
+
+    Args:
+        step_logits: `(B, T, C)`, above the prior, so that 0 says nothing.
+        mask: `(B, T)`, 1 = real.
+        start, end: `(B, P, C)` in grid positions, `start <= end`.
+
+    Returns:
+        `(B, P, C, 3)`.
+
+    >>> logits = torch.tensor([0.0, 0.0, 4.0, 4.0, 4.0, 4.0, 1.0, 1.0])[None, :, None]
+    >>> start, end = torch.tensor([[[1.5]]]), torch.tensor([[[5.5]]])
+    >>> segment_evidence(logits, torch.ones(1, 8, dtype=torch.bool), start, end)
+    tensor([[[[4., 0., 1.]]]])
+    """
+    num_steps, weight = step_logits.shape[1], mask[..., None].to(step_logits.dtype)
+    totals = F.pad((step_logits * weight).cumsum(dim=1), (0, 0, 1, 0))  # (B, T + 1, C): up to each edge of a step
+    counts = F.pad(weight.cumsum(dim=1), (0, 0, 1, 0)).expand_as(totals)
+
+    def up_to(positions: Tensor) -> list[Tensor]:
+        edges = (positions + 0.5).clamp(0, num_steps)
+        below = edges.floor().clamp(max=num_steps - 1).long()
+        return [x.gather(1, below).lerp(x.gather(1, below + 1), edges - below) for x in (totals, counts)]
+
+    quarter = ((end - start) / 4).clamp(min=1)
+    edges = [up_to(positions) for positions in (start - quarter, start, end, end + quarter)]
+    means = []
+    for first, last in ((1, 2), (0, 1), (2, 3)):
+        count = edges[last][1] - edges[first][1]
+        means.append((edges[last][0] - edges[first][0]) / count.clamp(min=1))
+    return torch.stack(means, dim=-1)
+
+
 # ----------------------------------------------------------------------------------------------------------------
 # models
 
@@ -719,6 +757,8 @@ class EsgNetPreTrainedModel(PreTrainedModel):
         elif isinstance(module, EsgNetForEventLocalization):
             init.constant_(module.classification_head.output.bias, self._prior_bias)
             init.ones_(module.level_scale)
+            if module.evidence_weight is not None:
+                init.copy_(module.evidence_weight, torch.tensor([0.3, 0.0, 0.0]))
             init.constant_(module.loss_normalizer, self.config.loss_normalizer_init)
         else:
             super()._init_weights(module)
@@ -812,6 +852,8 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         self.classification_head = EsgNetTower(config, config.num_labels)
         self.boundary_head = EsgNetTower(config, 2 * config.num_labels)
         self.level_scale = nn.Parameter(torch.empty(config.pyramid_levels))
+        # How much the semantic evidence inside, before and after a segment counts.
+        self.evidence_weight = nn.Parameter(torch.empty(3)) if config.use_semantic_interaction else None
         # Running count of positive points; a buffer, so that training goes on where it stopped.
         self.register_buffer("loss_normalizer", torch.tensor(config.loss_normalizer_init, dtype=torch.float32))
         self.post_init()
@@ -859,6 +901,8 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         )
         offsets = self.boundary_head(outputs.last_hidden_state, level_masks).unflatten(-1, (-1, 2))
         offsets = F.softplus(offsets * scale[:, None, None])
+        if outputs.semantic_logits is not None:
+            logits = logits + self._evidence_of(offsets, outputs).to(logits.dtype)
 
         loss, loss_dict = None, None
         if segment_labels is not None and class_labels is not None:
@@ -876,6 +920,18 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _evidence_of(self, offsets: Tensor, outputs: EsgNetModelOutput) -> Tensor:
+        """What the last stage's fused semantic logits say of the segment of each point and class, `(B, P, C)`."""
+        assert outputs.points is not None and outputs.point_mask is not None
+        assert outputs.semantic_logits is not None and self.evidence_weight is not None
+        positions, strides = outputs.points[..., None, :].unbind(-1)  # (B, P, 1) each
+        # The evidence judges segments; it is not for the offsets to seek it.
+        before, after = (offsets.detach().float() * strides[..., None]).unbind(-1)  # (B, P, C) each
+        step_logits = outputs.semantic_logits[-1][:, 2].float() - self._prior_bias
+        mask = outputs.point_mask[:, : step_logits.shape[1]]
+        evidence = segment_evidence(step_logits, mask, positions - before, positions + after)
+        return evidence @ self.evidence_weight.float()
 
     def _loss(
         self,

@@ -3,7 +3,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetModel
-from esg_transformers.models.esg_net.modeling_esg_net import downsample_max, downsample_mean
+from esg_transformers.models.esg_net.modeling_esg_net import downsample_max, downsample_mean, segment_evidence
 
 SIZES = {
     "num_labels": 5,
@@ -171,6 +171,29 @@ def test_guidance_starts_by_passing_on_the_streams_and_then_follows_the_evidence
         guidance.gate.bias.fill_(-20.0)  # closed without evidence
     torch.testing.assert_close(guidance(states, torch.zeros(1, 4, 8)), torch.zeros_like(states), atol=1e-6, rtol=0)
     assert guidance(states, evidence).abs().sum() > 0
+
+
+def test_evidence_of_a_segment_counts_real_steps_of_the_video_only():
+    logits = torch.tensor([2.0, 4.0, 6.0, 100.0])[None, :, None]
+    mask = torch.tensor([[1, 1, 1, 0]])
+    start, end = torch.tensor([[[0.5], [2.5]]]), torch.tensor([[[4.5], [6.5]]])
+    inside, before, after = segment_evidence(logits, mask, start, end).unbind(-1)
+    # 0.5..4.5: steps 1 and 2 are whole and real; a quarter before, -0.5..0.5, is step 0; nothing real comes after.
+    assert (inside[0, 0].item(), before[0, 0].item(), after[0, 0].item()) == (5.0, 2.0, 0.0)
+    # 2.5..6.5 is beyond the video, and the quarter before it is step 2.
+    assert (inside[0, 1].item(), before[0, 1].item(), after[0, 1].item()) == (0.0, 6.0, 0.0)
+
+
+def test_semantic_evidence_for_a_class_raises_its_logits_and_no_other():
+    # Without guidance and experts, the last stage's logits act through the evidence alone.
+    model, batch = model_of(use_semantic_guidance=False, num_dependency_layers=0), features_of(12)
+    with torch.no_grad():
+        before = model(**batch).logits
+        model.model.semantic_interaction.stages[-1].classifiers[2].bias[3] += 2.0  # of the fused stream
+        change = model(**batch).logits - before
+    expected = torch.zeros_like(change)
+    expected[..., 3] = 0.3 * 2.0  # 0.3 inside, 0 before and after, is what the weights start from
+    torch.testing.assert_close(change, expected, atol=1e-5, rtol=0)
 
 
 def test_class_prototypes_are_one_parameter_for_all_stages_and_streams():
