@@ -62,9 +62,9 @@ def encode_in_blocks(
         missing, model = ("pictures", "audio") if see else ("sound", "visual")
         raise ValueError(f"{name} has no {missing}, and the encoder has no {model} model. Give it both.")
 
-    hidden = parent_process() is not None  # the processes that build a corpus have one bar for all
-    bar = tqdm(zip(visual, audio, strict=True), "Features", total, leave=False, unit="step", disable=hidden)
-    steps = iter(bar)
+    steps: Iterator[tuple[np.ndarray | None, np.ndarray | None]] = zip(visual, audio, strict=True)
+    if parent_process() is None:  # the processes that build a corpus, or localize a folder, have one bar for all
+        steps = iter(tqdm(steps, "Features", total, leave=False, unit="step"))
     while block := list(islice(steps, num_steps)):
         seen, heard = (None if stream[0] is None else np.stack(stream) for stream in zip(*block, strict=True))
         yield AudioVisualFeatures(seen, heard, grid, info.duration)

@@ -5,8 +5,8 @@ repeated until the file is as long as wanted. Weights are random: neither time n
 number of events. The real-time factor is the time taken over the length of the video; the ratios in one run are what
 can be compared between machines.
 
-`--model demo/model --clips demo/clips` also joins the demo's test clips to one long video, in random order, and scores
-the events that windows of several lengths find in it.
+`seams` joins the test clips of `make demo` to one long video, in random order, and scores the events that windows of
+several lengths find in it.
 """
 
 import argparse
@@ -136,7 +136,8 @@ def localize_one(video: str) -> None:
     seconds = time.perf_counter() - start
     with av.open(video) as container:
         length = container.duration / av.time_base
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    memory = int(status["VmHWM"].split()[0]) * 1024 / MIB  # `ru_maxrss` would count that of the parent process too
     print(f"| {length / 60:.0f} | {seconds / length:.3f} | {memory:.0f} | {len(events)} |")
 
 
@@ -177,9 +178,10 @@ def av_duration(path: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", nargs="*", default=["speed", "memory"], help="speed, memory (default: both) or seams")
     parser.add_argument("--minutes", type=int, nargs="+", default=[5, 30], help="of video, for the table of memory")
-    parser.add_argument("--model", help="the model of the demo, to score windows with")
-    parser.add_argument("--clips", type=Path, help="the clips of the demo")
+    parser.add_argument("--model", default="demo/model", help="the model of the demo, for the table of seams")
+    parser.add_argument("--clips", type=Path, default=Path("demo/clips"), help="the clips of the demo, for the same")
     parser.add_argument("--window-steps", type=int, nargs="+", default=[64, 96, 128, 192, 256, 512, 100_000])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -187,14 +189,15 @@ def main() -> None:
         localize_one(arguments.one)
         return
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.model:
+        if "speed" in arguments.table:
+            print("\n### Real-time factor by encoder, base model, 320x240\n")
+            print_speed(Path(folder))
+        if "memory" in arguments.table:
+            print("\n### Time and memory by length, default encoder, base model\n")
+            print_memory(Path(folder), arguments.minutes)
+        if "seams" in arguments.table:
             print("\n### Events of a long video, in windows\n")
             print_seams(Path(folder), arguments.model, arguments.clips, arguments.window_steps)
-            return
-        print("\n### Real-time factor by encoder, base model, 320x240\n")
-        print_speed(Path(folder))
-        print("\n### Time and memory by length, default encoder, base model\n")
-        print_memory(Path(folder), arguments.minutes)
 
 
 if __name__ == "__main__":

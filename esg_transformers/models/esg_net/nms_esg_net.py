@@ -69,8 +69,11 @@ def suppress_overlapping_segments(
 
 
 def suppression_factor(iou: Tensor, method: str, sigma: float, iou_threshold: float) -> Tensor:
-    """What scores are multiplied by for their overlap with a better segment; see `suppress_overlapping_segments`."""
-    return (-iou.square() / sigma).exp() if method == "soft" else (iou < iou_threshold).to(iou.dtype)
+    """What scores are multiplied by for their overlap with a better segment, which is overwritten.
+
+    The rule is that of `suppress_overlapping_segments`.
+    """
+    return iou.square_().div_(-sigma).exp_() if method == "soft" else (iou < iou_threshold).to(iou.dtype)
 
 
 def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
