@@ -677,7 +677,8 @@ def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tens
     counts = F.pad(weight.cumsum(dim=1), (0, 0, 1, 0)).expand_as(totals)
 
     def up_to(positions: Tensor) -> list[Tensor]:
-        edges = (positions + 0.5).clamp(0, num_steps)
+        # Where half precision has overflowed, positions are no numbers, and an index must be one.
+        edges = (positions + 0.5).nan_to_num(0.0).clamp(0, num_steps)
         below = edges.floor().clamp(max=num_steps - 1).long()
         return [x.gather(1, below).lerp(x.gather(1, below + 1), edges - below) for x in (totals, counts)]
 

@@ -184,6 +184,13 @@ def test_evidence_of_a_segment_counts_real_steps_of_the_video_only():
     assert (inside[0, 1].item(), before[0, 1].item(), after[0, 1].item()) == (0.0, 6.0, 0.0)
 
 
+def test_a_segment_whose_bounds_have_overflowed_has_no_evidence():
+    bounds = torch.tensor([[[float("nan")], [-float("inf")]]]), torch.tensor([[[float("nan")], [float("inf")]]])
+    evidence = segment_evidence(torch.ones(1, 4, 1), torch.ones(1, 4, dtype=torch.bool), *bounds)
+    assert evidence[0, 0, 0, 0] == 0
+    assert torch.isfinite(evidence).all()
+
+
 def test_semantic_evidence_for_a_class_raises_its_logits_and_no_other():
     # Without guidance and experts, the last stage's logits act through the evidence alone.
     model, batch = model_of(use_semantic_guidance=False, num_dependency_layers=0), features_of(12)
