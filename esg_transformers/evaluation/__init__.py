@@ -25,7 +25,7 @@ from esg_transformers.evaluation.operating_points import (
     Target,
     choose_thresholds,
 )
-from esg_transformers.evaluation.uncertainty import bootstrap_map, compare_map
+from esg_transformers.evaluation.uncertainty import bootstrap_map, compare_map, compare_runs
 
 METRIC_PATH = str(Path(__file__).parent / "event_localization_map")
 
@@ -47,6 +47,7 @@ __all__ = [
     "bootstrap_map",
     "choose_thresholds",
     "compare_map",
+    "compare_runs",
     "detection_report",
     "error_analysis",
     "mean_average_precision",

@@ -108,19 +108,62 @@ def compare_map(
     >>> round(comparison["difference"], 3), round(comparison["p_value"], 3)  # 2 / 1001
     (0.5, 0.002)
     """
+    return compare_runs(
+        [(predictions, others, references)], num_resamples, confidence, seed, tiou_thresholds=tiou_thresholds
+    )
+
+
+def compare_runs(
+    runs: Sequence[tuple[Videos, Videos, Videos]],
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    tiou_thresholds: Sequence[float] = TIOU_THRESHOLDS,
+) -> dict[str, dict[str, Any]]:
+    """As `compare_map`, of two models that were trained several times: the mean over runs of the difference.
+
+    Each resample draws videos anew for every run; where runs have the same references, the same videos for all.
+
+    Args:
+        runs: of each run `predictions`, `others` and `references` of `compare_map`; at least one.
+        num_resamples, confidence, seed, tiou_thresholds: as in `bootstrap_map`.
+
+    Returns:
+        As `compare_map`.
+
+    Raises:
+        ValueError: as in `bootstrap_map`, or without a run.
+
+    >>> references = [[{"start": 0.0, "end": 1.0, "label": "alarm"}] for _ in range(20)]
+    >>> found = [[{**event, "score": 0.5} for event in events] for events in references]
+    >>> runs = [(found, found[:10] + [[]] * 10, references), (found, found, references)]  # 20 against 10, and 20
+    >>> round(compare_runs(runs)["average_map"]["difference"], 3)
+    0.25
+    """
+    if not runs:
+        raise ValueError("There are no runs to compare; give at least one.")
     names, tails = map_names(tiou_thresholds), interval_tails(num_resamples, confidence)
-    models = [match_classes(events, references, tiou_thresholds) for events in (predictions, others)]
-    (_, ours), (_, theirs) = _resample(models, len(references), num_resamples, seed)
+    differences: list[np.ndarray] = []
+    seen: list[Videos] = []
+    for predictions, others, references in runs:
+        if references not in seen:
+            seen.append(references)
+        models = [match_classes(events, references, tiou_thresholds) for events in (predictions, others)]
+        stream = seed + seen.index(references)
+        (_, ours), (_, theirs) = _resample(models, len(references), num_resamples, stream)
+        differences.append(ours - theirs)  # (K, R)
+    # A resample without a true event has no figures, so that one run may have fewer than another.
+    least = min(difference.shape[1] for difference in differences)
+    resampled = np.mean([difference[:, :least] for difference in differences], axis=0)
 
     def comparison(resampled: np.ndarray) -> dict[str, Any]:
         fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
         return {
-            "difference": float(resampled.mean()),  # that of the data set, as resamples are shifted to it
+            "difference": float(resampled.mean()),  # that of the data sets, as resamples are shifted to it
             "interval": np.quantile(resampled, tails).clip(-1, 1).tolist(),
             "p_value": min(2 * (1 + int(fewer)) / (1 + len(resampled)), 1.0),
         }
 
-    resampled = ours - theirs  # (K, R)
     return {
         "average_map": comparison(resampled.mean(axis=0)),
         **dict(zip(names, map(comparison, resampled), strict=True)),

@@ -3,15 +3,18 @@
     python tests/benchmarks/accuracy.py run --model base --result base.json
     python tests/benchmarks/accuracy.py run --model unav --result unav.json
     python tests/benchmarks/accuracy.py table unav.json base.json
-    python tests/benchmarks/accuracy.py compare base.json unav.json
+    python tests/benchmarks/accuracy.py compare base.json --against unav.json
 
 `run` trains one model on a corpus, or on features with annotations, or without either on simulated features, and
-writes what it found in the test videos beside the figures. The other two read such files. Ablations are fields of the
-config, `--field use_semantic_guidance=false`. Settings of the training are those of `esg-transformers train`, whose
-defaults are UnAV's own recipe.
+writes what it found in the test videos beside the figures. The other two read such files: `table` has a row for each
+model, the mean of its seeds; `compare` the mean difference over seeds, of as many files on either side in the same
+order. Ablations are fields of the config, `--field use_semantic_guidance=false`, or a stream that is missing,
+`--without audio`. Settings of the training are those of `esg-transformers train`, whose defaults are UnAV's own recipe.
 
-Figures are average mAP (overlaps 0.1 to 0.9) in percent, of the averaged weights; also on the videos in which events
-overlap, and, where the simulation of this package says so, on those in which something is only seen or only heard.
+Figures are average mAP (overlaps 0.1 to 0.9) in percent, of the averaged weights, the epoch being chosen on validation;
+also on the videos in which events overlap, on those in which something is only seen or only heard (the simulation of
+this package says which; of other features `--one-stream FILE` does, a list of video ids), and on other features of the
+same test videos, `--noisy`.
 """
 
 import argparse
@@ -23,43 +26,85 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
 from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
-from esg_transformers.cli.sources import add_source_arguments, open_source
-from esg_transformers.cli.tables import comparison_table
+from esg_transformers.cli.sources import add_source_arguments, named_feature_set, open_source
 from esg_transformers.cli.train import add_settings, read_settings
-from esg_transformers.data.annotations import replacing
+from esg_transformers.data.annotations import Example, replacing
 from esg_transformers.data.corpus import EventCorpus, write_corpus
+from esg_transformers.data.formats import read_annotations
 from esg_transformers.data.simulation import SimulatedVideos, simulate_splits
-from esg_transformers.data.unav100 import FEATURE_SETS
-from esg_transformers.evaluation import compare_map, mean_average_precision
+from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
+from esg_transformers.evaluation import compare_runs, mean_average_precision
 from esg_transformers.models.esg_net.configuration_esg_net import SIZES
+from esg_transformers.models.unav.modeling_unav import UnavScaledDropPath
 from esg_transformers.training.arguments import LocalizationTrainingArguments
-from esg_transformers.training.inference import localize_dataset
+from esg_transformers.training.inference import Localized, localize_dataset
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
 
 SPLITS = ("train", "validation", "test")
+NOISE = 1.5  # difficulty of the noisy test videos
 
 
-def simulate(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, EventCorpus], set[str]]:
-    """A corpus of simulated features, and the test videos in which something is only seen or only heard."""
-    videos = simulate_splits(
-        dict(zip(SPLITS, arguments.videos, strict=True)),
-        arguments.classes,
-        arguments.corpus_seed,
-        arguments.difficulty,
-        FEATURE_SETS[arguments.feature_set or "i3d-vggish"],
+class WithoutStream(torch.utils.data.Dataset):
+    """A data set whose videos have no picture, or no sound."""
+
+    def __init__(self, dataset: Any, stream: str):
+        self.dataset, self.stream = dataset, stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Example:
+        return {**self.dataset[index], f"{self.stream}_features": None}  # type: ignore[misc, return-value]
+
+
+def open_splits(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """The data sets of a run, `"noisy"` among them where there is one, and the test videos with one-stream distractors.
+
+    Args:
+        arguments: of `run`.
+        folder: for the corpus of simulated features, if one is to be made.
+    """
+    if not (arguments.corpus or arguments.annotations):
+        return simulate(arguments, folder)
+    splits: dict[str, Any] = {split: open_source(arguments, split) for split in SPLITS}
+    if arguments.noisy:
+        annotations = read_annotations(arguments.annotations)
+        splits["noisy"] = FeatureFolder(annotations, arguments.noisy, named_feature_set(arguments.feature_set), "test")
+    one_stream = Path(arguments.one_stream).read_text(encoding="utf-8").split() if arguments.one_stream else []
+    return splits, set(one_stream)
+
+
+def simulate(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """As `open_splits`, of simulated features; noisy are the test videos at 1.5 times the difficulty."""
+    feature_set = FEATURE_SETS[arguments.feature_set or "i3d-vggish"]
+    splits, noisy = (
+        simulate_splits(
+            dict(zip(SPLITS, arguments.videos, strict=True)),
+            arguments.classes,
+            arguments.corpus_seed,
+            difficulty,
+            feature_set,
+        )
+        for difficulty in (arguments.difficulty, NOISE * arguments.difficulty)
     )
-    first = videos["train"]
+    first = splits["train"]
     write_corpus(
-        folder, videos, labels=first.labels, grid=first.grid, encoder=first.encoder,
+        folder, splits, labels=first.labels, grid=first.grid, encoder=first.encoder,
         visual_size=first.visual_size, audio_size=first.audio_size,
     )  # fmt: skip
-    return {split: EventCorpus(folder, split) for split in SPLITS}, one_stream_videos(videos["test"])
+    corpora = {split: EventCorpus(folder, split) for split in SPLITS}
+    return {**corpora, "noisy": noisy["test"]}, one_stream_videos(splits["test"])
 
 
 def one_stream_videos(videos: SimulatedVideos) -> set[str]:
@@ -76,8 +121,14 @@ def has_overlap(events: Sequence[dict[str, Any]]) -> bool:
     return any(a["start"] < b["end"] and b["start"] < a["end"] for a, b in combinations(events, 2))
 
 
-def new_unav(dataset: Any, seed: int, **fields) -> tuple[UnavForEventLocalization, EsgNetProcessor]:
-    """As `new_model`, of UnAV."""
+def new_unav(
+    dataset: Any, seed: int, layer_scale: float | None = None, **fields
+) -> tuple[UnavForEventLocalization, EsgNetProcessor]:
+    """As `new_model`, of UnAV.
+
+    Its residual branches are scaled by 1e-4 at the start, which a short run at a low learning rate can hardly change;
+    with `layer_scale` they start from that.
+    """
     set_seed(seed)
     config = UnavConfig(
         id2label=dict(enumerate(dataset.labels)),
@@ -88,15 +139,16 @@ def new_unav(dataset: Any, seed: int, **fields) -> tuple[UnavForEventLocalizatio
         feature_window=dataset.grid.window,
         **fields,
     )
-    return UnavForEventLocalization(config), new_model(dataset, "tiny")[1]
+    model = UnavForEventLocalization(config)
+    if layer_scale is not None:
+        for module in model.modules():
+            if isinstance(module, UnavScaledDropPath):
+                torch.nn.init.constant_(module.scale, layer_scale)
+    return model, new_model(dataset, "tiny")[1]
 
 
-def figures_of(found: Sequence, true: Sequence) -> dict[str, Any]:
-    """Average mAP, mAP@0.5 and the number of videos; no figures of no videos."""
-    if not true:
-        return {"videos": 0}
-    metrics = mean_average_precision(found, true)
-    return {"videos": len(true), "average_map": metrics["average_map"], "mAP@0.5": metrics["mAP@0.5"]}
+def select(found_or_true: Sequence, indices: Sequence[int]) -> list:
+    return [found_or_true[index] for index in indices]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -104,49 +156,58 @@ def run(arguments: argparse.Namespace) -> None:
     fields = {name: json.loads(value) for name, value in (field.split("=", 1) for field in arguments.field)}
     accelerator = Accelerator(mixed_precision=None if settings.mixed_precision == "auto" else settings.mixed_precision)
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.corpus or arguments.annotations:
-            videos, one_stream = {split: open_source(arguments, split) for split in SPLITS}, set()
-            source = {name: vars(arguments)[name] for name in ("corpus", "annotations", "features", "feature_set")}
-        else:
-            videos, one_stream = simulate(arguments, Path(folder) / "corpus")
-            source = {
-                name: vars(arguments)[name]
-                for name in ("videos", "classes", "corpus_seed", "difficulty", "feature_set")
-            }
+        splits, one_stream = open_splits(arguments, Path(folder) / "corpus")
+        if arguments.without:
+            splits = {split: WithoutStream(videos, arguments.without) for split, videos in splits.items()}
         model: PreTrainedModel
         if arguments.model == "unav":
-            model, processor = new_unav(videos["train"], settings.seed, **fields)
+            model, processor = new_unav(splits["train"], settings.seed, arguments.layer_scale, **fields)
         else:
-            model, processor = new_model(videos["train"], arguments.model, settings.seed, **fields)
+            model, processor = new_model(splits["train"], arguments.model, settings.seed, **fields)
         output = Path(folder) / "run"
         progress = train(
-            model, processor, videos["train"], videos["validation"], output, replace(settings, tracker="none")
+            model, processor, splits["train"], splits["validation"], output, replace(settings, tracker="none")
         )
         best = type(model).from_pretrained(output).to(accelerator.device)
-    localized = localize_dataset(best, processor, videos["test"], accelerator, settings.eval_batch_size)
-    subsets = {
-        "all": range(len(localized.true)),
-        "overlapping events": [i for i, events in enumerate(localized.true) if has_overlap(events)],
-        "one-stream distractors": [i for i, video_id in enumerate(localized.video_ids) if video_id in one_stream],
+    localized: dict[str, Localized] = {
+        split: localize_dataset(best, processor, splits[split], accelerator, settings.eval_batch_size)
+        for split in ("test", "noisy")
+        if split in splits
     }
+    test = localized["test"]
+    subsets = {
+        "overlapping events": [index for index, events in enumerate(test.true) if has_overlap(events)],
+        "one-stream distractors": [index for index, video_id in enumerate(test.video_ids) if video_id in one_stream],
+    }
+    # Of each set of test videos what was found and what is there.
+    sets = {"all": {"found": test.found, "true": test.true}}
+    sets |= {
+        name: {"found": select(test.found, indices), "true": select(test.true, indices)}
+        for name, indices in subsets.items()
+        if indices
+    }
+    if "noisy" in localized:
+        sets["noisy"] = {"found": localized["noisy"].found, "true": localized["noisy"].true}
+    changes = [*arguments.field, *([f"without {arguments.without}"] if arguments.without else [])]
     result = {
-        "model": " ".join([arguments.model, *arguments.field]),
-        "source": source,
+        "model": " ".join([arguments.model, *changes]),
+        "options": {name: value for name, value in vars(arguments).items() if name not in asdict(settings)},
         "settings": asdict(settings),
         "parameters": best.num_parameters(),
         "best_epoch": progress.best_epoch,
         "validation_map": progress.best_map,
-        "test": {
-            name: figures_of([localized.found[i] for i in subset], [localized.true[i] for i in subset])
-            for name, subset in subsets.items()
-        },
-        "video_ids": localized.video_ids,
-        "found": localized.found,
-        "true": localized.true,
+        "video_ids": test.video_ids,
+        "test": {name: {**videos, **figures_of(**videos)} for name, videos in sets.items()},
     }
     with replacing(arguments.result) as file:
-        json.dump(result, file)
+        json.dump(result, file, default=str)
     print_table([result])
+
+
+def figures_of(found: Sequence, true: Sequence) -> dict[str, float]:
+    """Average mAP and mAP@0.5."""
+    metrics = mean_average_precision(found, true)
+    return {name: metrics[name] for name in ("average_map", "mAP@0.5")}
 
 
 def read(paths: Sequence[str]) -> list[dict[str, Any]]:
@@ -154,28 +215,41 @@ def read(paths: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def print_table(results: Sequence[dict[str, Any]]) -> None:
-    """A row for each result: cost, figures on all test videos and on subsets of them."""
-    subsets = list(results[0]["test"])[1:]
-    columns = ["", "seed", "parameters, M", "epoch", "average mAP", "mAP@0.5"]
-    columns += [f"{name} ({results[0]['test'][name]['videos']} videos)" for name in subsets]
+    """A row for each model: cost, and on each set of test videos the mean over its seeds, and their spread."""
+    sets = list(results[0]["test"])
+    columns = ["", "seeds", "parameters, M", *(f"{name} ({len(results[0]['test'][name]['true'])})" for name in sets)]
+    columns += ["mAP@0.5, all", "validation, all"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for result in results:
-        test = result["test"]
-        cells = [result["model"], result["settings"]["seed"], f"{result['parameters'] / 1e6:.1f}", result["best_epoch"]]
-        cells += [f"{100 * test['all'][name]:.1f}" for name in ("average_map", "mAP@0.5")]
-        cells += [f"{100 * test[name]['average_map']:.1f}" if test[name]["videos"] else "-" for name in subsets]
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    for model in dict.fromkeys(result["model"] for result in results):
+        seeds = [result for result in results if result["model"] == model]
+        rows = [[seed["test"][name]["average_map"] for seed in seeds] for name in sets]
+        rows += [[seed["test"]["all"]["mAP@0.5"] for seed in seeds], [seed["validation_map"] for seed in seeds]]
+        cells = [model, str(len(seeds)), f"{seeds[0]['parameters'] / 1e6:.1f}", *map(mean_and_spread, rows)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """In percent, with the standard deviation over seeds where there are several."""
+    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.1f}{spread}"
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Paired bootstrap over the test videos of two results."""
-    first, second = read([arguments.first, arguments.second])
-    if first["video_ids"] != second["video_ids"] or first["true"] != second["true"]:
-        raise SystemExit(
-            f"{arguments.first} and {arguments.second} are of different test videos; run both on the same."
-        )
-    print(f"{first['model']} against {second['model']}, {len(first['true'])} test videos")
-    print(comparison_table(compare_map(first["found"], second["found"], first["true"])))
+    """Paired bootstrap over the test videos; of several seeds, the mean difference."""
+    ours, theirs = read(arguments.results), read(arguments.against)
+    for first, second, names in zip(ours, theirs, zip(arguments.results, arguments.against, strict=True), strict=True):
+        if any(first["test"][name]["true"] != second["test"][name]["true"] for name in first["test"]):
+            raise SystemExit(f"{names[0]} and {names[1]} are of different test videos; run both on the same.")
+    print(f"{ours[0]['model']} against {theirs[0]['model']}, {len(ours)} seeds\n")
+    print("| test videos | difference of average mAP | 95 % interval | p |\n|---|---|---|---|")
+    for name in ours[0]["test"]:
+        runs = [
+            (first["test"][name]["found"], second["test"][name]["found"], first["test"][name]["true"])
+            for first, second in zip(ours, theirs, strict=True)
+        ]
+        figures = compare_runs(runs)["average_map"]
+        low, high = (100 * value for value in figures["interval"])
+        print(f"| {name} | {100 * figures['difference']:+.1f} | [{low:.1f}, {high:.1f}] | {figures['p_value']:.3f} |")
 
 
 def main() -> None:
@@ -184,19 +258,23 @@ def main() -> None:
     runner = commands.add_parser("run", help="train, score on test, write a result")
     runner.add_argument("--model", choices=["unav", *SIZES], required=True)
     runner.add_argument("--field", action="append", default=[], metavar="NAME=JSON", help="of the model's config")
+    runner.add_argument("--without", choices=["visual", "audio"], help="a stream that is missing in all videos")
+    runner.add_argument("--layer-scale", type=float, help="what UnAV's residual branches are scaled by at the start")
     runner.add_argument("--result", required=True, metavar="FILE", help="JSON file to write")
     add_source_arguments(runner)
+    runner.add_argument("--noisy", metavar="DIR", help="other features of the test videos, beside --features")
+    runner.add_argument("--one-stream", metavar="FILE", help="ids of the test videos with one-stream distractors")
     simulation = runner.add_argument_group("simulated features", "Where no corpus and no annotations are given.")
     simulation.add_argument("--videos", type=int, nargs=3, default=[300, 100, 100], metavar=("TRAIN", "VAL", "TEST"))
     simulation.add_argument("--classes", type=int, default=20)
     simulation.add_argument("--corpus-seed", type=int, default=0)
     simulation.add_argument("--difficulty", type=float, default=1.0)
     add_settings(runner, LocalizationTrainingArguments())
-    table = commands.add_parser("table", help="print results as a table")
+    table = commands.add_parser("table", help="print results as a table, a row for each model")
     table.add_argument("results", nargs="+")
-    comparison = commands.add_parser("compare", help="paired bootstrap over the test videos of two results")
-    comparison.add_argument("first")
-    comparison.add_argument("second")
+    comparison = commands.add_parser("compare", help="paired bootstrap over the test videos of two models")
+    comparison.add_argument("results", nargs="+", help="of the one model, a file for each seed")
+    comparison.add_argument("--against", nargs="+", required=True, help="of the other, for the same seeds in order")
     arguments = parser.parse_args()
     if arguments.command == "run":
         run(arguments)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from esg_transformers.evaluation import bootstrap_map, compare_map, mean_average_precision
+from esg_transformers.evaluation import bootstrap_map, compare_map, compare_runs, mean_average_precision
 from esg_transformers.evaluation.event_localization_map.average_precision import match_classes
 from esg_transformers.evaluation.uncertainty import figures_of_resamples
 
@@ -155,6 +155,32 @@ def test_models_of_equal_skill_are_seldom_told_apart():
     assert max(p_values) > 0.5
 
 
+def test_the_difference_over_runs_is_the_mean_of_theirs():
+    rng = np.random.default_rng(0)
+    runs = []
+    for skill in (1.0, 2.0):
+        better, references = simulated(rng, 40, skill=skill)
+        runs.append(([*better], [[e | {"score": -e["score"]} for e in events] for events in better], references))
+    alone = [compare_map(*run, 100)["average_map"]["difference"] for run in runs]
+    assert compare_runs(runs, 100)["average_map"]["difference"] == pytest.approx(sum(alone) / 2)
+
+
+def test_a_run_that_is_given_twice_says_no_more_than_once():
+    better, references = simulated(np.random.default_rng(0), 40, skill=2.0)
+    run = (better, [[e | {"score": -e["score"]} for e in events] for events in better], references)
+    assert compare_runs([run, run], 100) == compare_map(*run, 100)
+
+
+def test_runs_on_other_videos_make_the_interval_narrower():
+    rng, runs = np.random.default_rng(0), []
+    for _ in range(4):
+        better, references = simulated(rng, 40, skill=2.0)
+        runs.append((better, [[e | {"score": -e["score"]} for e in events] for events in better], references))
+    widths = [np.ptp(compare_map(*run, 400)["average_map"]["interval"]) for run in runs]
+    # As of four independent means: half the width; 0.3 to 0.7 of it leaves room for chance.
+    assert 0.3 < np.ptp(compare_runs(runs, 400)["average_map"]["interval"]) / np.mean(widths) < 0.7
+
+
 def test_bad_input_is_refused_with_its_reason():
     found, true = [[event(0.0, 1.0, score=0.5)]], [[event(0.0, 1.0)]]
     with pytest.raises(ValueError, match=r"39 resamples say nothing of an interval of 95%: draw at least 40"):
@@ -167,3 +193,5 @@ def test_bad_input_is_refused_with_its_reason():
         compare_map(found, [*found, []], true)
     with pytest.raises(ValueError, match="tiou_thresholds"):
         compare_map(found, found, true, tiou_thresholds=())
+    with pytest.raises(ValueError, match="no runs to compare"):
+        compare_runs([])
