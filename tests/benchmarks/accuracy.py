@@ -8,8 +8,10 @@
 `run` trains one model on a corpus, or on features with annotations, or without either on simulated features, and
 writes what it found in the test videos beside the figures. The other two read such files: `table` has a row for each
 model, the mean of its seeds; `compare` the mean difference over seeds, of as many files on either side in the same
-order. Ablations are fields of the config, `--field use_semantic_guidance=false`, or a stream that is missing,
-`--without audio`. Settings of the training are those of `esg-transformers train`, whose defaults are UnAV's own recipe.
+order. Ablations are fields of the config, `--field use_semantic_guidance=false`, a stream that is missing, `--without
+audio`, or a branch of the experts, `--without-branch temporal`; of each ESG-Net `run` also prints what its semantic
+stages, guidance and routers do. Settings of the training are those of `esg-transformers train`, whose defaults are
+UnAV's own recipe.
 
 Figures are average mAP (overlaps 0.1 to 0.9) in percent, of the averaged weights, the epoch being chosen on validation;
 also on the videos in which events overlap, on those in which something is only seen or only heard (the simulation of
@@ -19,6 +21,7 @@ same test videos, `--noisy`.
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -30,19 +33,22 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
 from esg_transformers.cli.sources import add_source_arguments, named_feature_set, open_source
 from esg_transformers.cli.train import add_settings, read_settings
 from esg_transformers.data.annotations import Example, replacing
+from esg_transformers.data.collator import EventLocalizationCollator
 from esg_transformers.data.corpus import EventCorpus, write_corpus
 from esg_transformers.data.formats import read_annotations
 from esg_transformers.data.simulation import SimulatedVideos, simulate_splits
 from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
 from esg_transformers.evaluation import compare_runs, mean_average_precision
 from esg_transformers.models.esg_net.configuration_esg_net import SIZES
-from esg_transformers.models.unav.modeling_unav import UnavScaledDropPath
+from esg_transformers.models.esg_net.loss_esg_net import step_targets
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetDependencyExperts
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.inference import Localized, localize_dataset
 from esg_transformers.training.loop import train
@@ -121,14 +127,8 @@ def has_overlap(events: Sequence[dict[str, Any]]) -> bool:
     return any(a["start"] < b["end"] and b["start"] < a["end"] for a, b in combinations(events, 2))
 
 
-def new_unav(
-    dataset: Any, seed: int, layer_scale: float | None = None, **fields
-) -> tuple[UnavForEventLocalization, EsgNetProcessor]:
-    """As `new_model`, of UnAV.
-
-    Its residual branches are scaled by 1e-4 at the start, which a short run at a low learning rate can hardly change;
-    with `layer_scale` they start from that.
-    """
+def new_unav(dataset: Any, seed: int, **fields) -> tuple[UnavForEventLocalization, EsgNetProcessor]:
+    """As `new_model`, of UnAV."""
     set_seed(seed)
     config = UnavConfig(
         id2label=dict(enumerate(dataset.labels)),
@@ -139,16 +139,16 @@ def new_unav(
         feature_window=dataset.grid.window,
         **fields,
     )
-    model = UnavForEventLocalization(config)
-    if layer_scale is not None:
-        for module in model.modules():
-            if isinstance(module, UnavScaledDropPath):
-                torch.nn.init.constant_(module.scale, layer_scale)
-    return model, new_model(dataset, "tiny")[1]
+    return UnavForEventLocalization(config), new_model(dataset, "tiny")[1]
 
 
-def select(found_or_true: Sequence, indices: Sequence[int]) -> list:
-    return [found_or_true[index] for index in indices]
+def leave_out(branch: str) -> None:
+    """Let the experts of every ESG-Net of this process go without their `temporal` or `cooccurrence` branch."""
+
+    def nothing(experts: EsgNetDependencyExperts, slots: Tensor, *level_masks) -> Tensor:
+        return torch.zeros_like(slots)
+
+    setattr(EsgNetDependencyExperts, f"_{branch}", nothing)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -156,12 +156,14 @@ def run(arguments: argparse.Namespace) -> None:
     fields = {name: json.loads(value) for name, value in (field.split("=", 1) for field in arguments.field)}
     accelerator = Accelerator(mixed_precision=None if settings.mixed_precision == "auto" else settings.mixed_precision)
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.without_branch:
+            leave_out(arguments.without_branch)
         splits, one_stream = open_splits(arguments, Path(folder) / "corpus")
         if arguments.without:
             splits = {split: WithoutStream(videos, arguments.without) for split, videos in splits.items()}
         model: PreTrainedModel
         if arguments.model == "unav":
-            model, processor = new_unav(splits["train"], settings.seed, arguments.layer_scale, **fields)
+            model, processor = new_unav(splits["train"], settings.seed, **fields)
         else:
             model, processor = new_model(splits["train"], arguments.model, settings.seed, **fields)
         output = Path(folder) / "run"
@@ -176,19 +178,15 @@ def run(arguments: argparse.Namespace) -> None:
     }
     test = localized["test"]
     subsets = {
+        "all": range(len(test.true)),
         "overlapping events": [index for index, events in enumerate(test.true) if has_overlap(events)],
         "one-stream distractors": [index for index, video_id in enumerate(test.video_ids) if video_id in one_stream],
     }
-    # Of each set of test videos what was found and what is there.
-    sets = {"all": {"found": test.found, "true": test.true}}
-    sets |= {
-        name: {"found": select(test.found, indices), "true": select(test.true, indices)}
-        for name, indices in subsets.items()
-        if indices
-    }
+    sets = {name: scored(test, subset) for name, subset in subsets.items() if subset}
     if "noisy" in localized:
-        sets["noisy"] = {"found": localized["noisy"].found, "true": localized["noisy"].true}
-    changes = [*arguments.field, *([f"without {arguments.without}"] if arguments.without else [])]
+        sets["noisy"] = scored(localized["noisy"], subsets["all"])
+    changes = list(arguments.field)
+    changes += [f"without {part}" for part in (arguments.without, arguments.without_branch) if part]
     result = {
         "model": " ".join([arguments.model, *changes]),
         "options": {name: value for name, value in vars(arguments).items() if name not in asdict(settings)},
@@ -197,17 +195,90 @@ def run(arguments: argparse.Namespace) -> None:
         "best_epoch": progress.best_epoch,
         "validation_map": progress.best_map,
         "video_ids": test.video_ids,
-        "test": {name: {**videos, **figures_of(**videos)} for name, videos in sets.items()},
+        "test": sets,
+        "inside": look_inside(best, processor, splits["test"], settings.eval_batch_size),
     }
     with replacing(arguments.result) as file:
         json.dump(result, file, default=str)
     print_table([result])
+    print(json.dumps(result["inside"], indent=1))
 
 
-def figures_of(found: Sequence, true: Sequence) -> dict[str, float]:
-    """Average mAP and mAP@0.5."""
+def scored(localized: Localized, subset: Sequence[int]) -> dict[str, Any]:
+    """What was found in some of the videos and what is there, with average mAP and mAP@0.5."""
+    found, true = ([videos[index] for index in subset] for videos in (localized.found, localized.true))
     metrics = mean_average_precision(found, true)
-    return {name: metrics[name] for name in ("average_map", "mAP@0.5")}
+    return {"found": found, "true": true, **{name: metrics[name] for name in ("average_map", "mAP@0.5")}}
+
+
+@torch.inference_mode()
+def look_inside(
+    model: PreTrainedModel, processor: EsgNetProcessor, dataset: Any, batch_size: int
+) -> dict[str, list[dict[str, float]]]:
+    """What the semantic stages, their guidance and the routers of ESG-Net do; empty for UnAV.
+
+    `semantic`, of each stage: the probability of the fused stream for a class that is on (`event`), and the highest of
+    any class where none is (`background`). `guidance`, of each stage: how much the fused stream changes, as a share of
+    its length, on steps with an event and without. `router`, of each layer: entropy of a point's weights as a share of
+    the highest (`entropy`, 1: all experts alike), and how much the choice of expert says of the point (`information`,
+    0: the same mixture everywhere, 1: another expert, alone, at each), the difference of the entropies of the mean
+    weights and of the weights.
+    """
+    if isinstance(model, UnavForEventLocalization):
+        return {}
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str, values: Tensor, where: Tensor) -> None:
+        total = torch.stack([(values * where).sum(), where.sum()]).double()
+        sums[name] = sums.get(name, torch.zeros(2, dtype=torch.float64)) + total.cpu()
+
+    changes: list[Tensor] = []
+    hooks = [
+        module.guidance[2].register_forward_hook(
+            lambda _, inputs, output: changes.append((output - inputs[0]).norm(dim=-1) / inputs[0].norm(dim=-1))
+        )
+        for module in model.modules()
+        if getattr(module, "guidance", None) is not None
+    ]
+    shares: list[Tensor] = [torch.zeros(())] * model.config.num_dependency_layers
+    collate = EventLocalizationCollator(processor)
+    for first in range(0, len(dataset), batch_size):
+        batch = collate([dataset[index] for index in range(first, min(first + batch_size, len(dataset)))])
+        batch = batch.to(model.device)
+        changes.clear()
+        outputs = model(**batch)
+        mask = batch["attention_mask"].bool()
+        on = step_targets(mask.shape[1], batch["segment_labels"], batch["class_labels"], model.config.num_labels)
+        on = on.bool() & mask[..., None]  # (B, T, C)
+        event = on.any(dim=-1)
+        for stage, logits in enumerate(outputs.semantic_logits or ()):
+            probability = logits[:, 2].sigmoid()
+            add(f"semantic {stage} event", probability, on)
+            add(f"semantic {stage} background", probability.amax(dim=-1), mask & ~event)
+        for stage, change in enumerate(changes):
+            add(f"guidance {stage} event", change, event)
+            add(f"guidance {stage} background", change, mask & ~event)
+        points = outputs.point_mask.bool()
+        for layer, weights in enumerate(outputs.router_weights or ()):
+            add(f"router {layer} entropy", entropy(weights), points)
+            shares[layer] = shares[layer] + weights[points].sum(dim=0).cpu()
+    for hook in hooks:
+        hook.remove()
+    means = {name: (total / count.clamp(min=1)).item() for name, (total, count) in sums.items()}
+    inside: dict[str, list[dict[str, float]]] = {}
+    for name, value in means.items():
+        part, number, what = name.split()
+        rows = inside.setdefault(part, [])
+        rows += [{}] * (int(number) + 1 - len(rows))
+        rows[int(number)] = {**rows[int(number)], what: round(value, 3)}
+    for row, share in zip(inside.get("router", []), shares, strict=True):
+        row["information"] = round(entropy(share / share.sum()).item() - row["entropy"], 3)
+    return inside
+
+
+def entropy(weights: Tensor) -> Tensor:
+    """Of the last dimension, as a share of the highest that is possible: 0 to 1."""
+    return torch.special.entr(weights).sum(dim=-1) / max(math.log(weights.shape[-1]), 1e-9)
 
 
 def read(paths: Sequence[str]) -> list[dict[str, Any]]:
@@ -259,7 +330,7 @@ def main() -> None:
     runner.add_argument("--model", choices=["unav", *SIZES], required=True)
     runner.add_argument("--field", action="append", default=[], metavar="NAME=JSON", help="of the model's config")
     runner.add_argument("--without", choices=["visual", "audio"], help="a stream that is missing in all videos")
-    runner.add_argument("--layer-scale", type=float, help="what UnAV's residual branches are scaled by at the start")
+    runner.add_argument("--without-branch", choices=["temporal", "cooccurrence"], help="of the dependency experts")
     runner.add_argument("--result", required=True, metavar="FILE", help="JSON file to write")
     add_source_arguments(runner)
     runner.add_argument("--noisy", metavar="DIR", help="other features of the test videos, beside --features")
