@@ -76,27 +76,6 @@ def suppression_factor(iou: Tensor, method: str, sigma: float, iou_threshold: fl
     return iou.square_().div_(-sigma).exp_() if method == "soft" else (iou < iou_threshold).to(iou.dtype)
 
 
-def vote_boundaries(kept: Tensor, segments: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Each kept segment moved to the score-weighted mean of the candidates that overlap it (box voting).
-
-    Args:
-        kept (`Tensor` of shape `(K, 2)`): segments after suppression.
-        segments (`Tensor` of shape `(N, 2)`): all candidates of the same class, the kept ones among them.
-        scores (`Tensor` of shape `(N,)`): their scores before suppression.
-        iou_threshold (`float`): overlap from which a candidate has a vote.
-
-    Returns:
-        `(K, 2)`. The rule of ActionFormer's `seg_voting` (libs/utils/nms.py, UnAV commit 1609deb), without its unused
-        score offset.
-
-    >>> segments, scores = torch.tensor([[0.0, 10.0], [1.0, 11.0], [20.0, 30.0]]), torch.tensor([0.6, 0.2, 0.9])
-    >>> vote_boundaries(segments[:1], segments, scores, iou_threshold=0.5)  # (0.6 x 0 + 0.2 x 1) / 0.8
-    tensor([[ 0.2500, 10.2500]])
-    """
-    votes = (temporal_iou(kept[:, None], segments) >= iou_threshold) * scores  # (K, N)
-    return (votes @ segments) / votes.sum(dim=1, keepdim=True)
-
-
 def _rows_of_classes(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Candidates by video and class: bounds (2, R, M), scores (R, M) padded with 0, videos (R,), labels (R,)."""
     videos, candidates = scores.nonzero(as_tuple=True)  # video by video, candidates in their order

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from esg_transformers.models.esg_net.nms_esg_net import suppress_overlapping_segments, vote_boundaries
+from esg_transformers.models.esg_net.nms_esg_net import suppress_overlapping_segments
 
 
 def reference_soft_nms(segments, scores, sigma, min_score):
@@ -120,8 +120,3 @@ def test_an_unknown_method_is_refused():
         suppress_overlapping_segments(
             torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.long), max_events=1, method="linear"
         )
-
-
-def test_a_vote_without_other_candidates_leaves_the_segment_where_it_is():
-    segment = torch.tensor([[2.0, 5.0]])
-    torch.testing.assert_close(vote_boundaries(segment, segment, torch.tensor([0.3]), iou_threshold=0.9), segment)
