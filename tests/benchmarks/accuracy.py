@@ -81,6 +81,10 @@ def open_splits(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, 
         arguments: of `run`.
         folder: for the corpus of simulated features, if one is to be made.
     """
+    if (arguments.noisy or arguments.one_stream) and not arguments.annotations:
+        raise SystemExit(
+            "--noisy and --one-stream belong to --annotations with --features; give those, or leave them out."
+        )
     if not (arguments.corpus or arguments.annotations):
         return simulate(arguments, folder)
     splits: dict[str, Any] = {split: open_source(arguments, split) for split in SPLITS}
