@@ -311,10 +311,16 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Paired bootstrap over the test videos; of several seeds, the mean difference."""
+    if len(arguments.results) != len(arguments.against):
+        raise SystemExit(
+            f"Got {len(arguments.results)} results against {len(arguments.against)}; give a file for each seed on "
+            "either side, in the same order."
+        )
     ours, theirs = read(arguments.results), read(arguments.against)
-    for first, second, names in zip(ours, theirs, zip(arguments.results, arguments.against, strict=True), strict=True):
-        if any(first["test"][name]["true"] != second["test"][name]["true"] for name in first["test"]):
-            raise SystemExit(f"{names[0]} and {names[1]} are of different test videos; run both on the same.")
+    for first, second, *paths in zip(ours, theirs, arguments.results, arguments.against, strict=True):
+        truths = [{name: videos["true"] for name, videos in result["test"].items()} for result in (first, second)]
+        if truths[0] != truths[1]:
+            raise SystemExit(f"{paths[0]} and {paths[1]} are of different test videos; run both on the same.")
     print(f"{ours[0]['model']} against {theirs[0]['model']}, {len(ours)} seeds\n")
     print("| test videos | difference of average mAP | 95 % interval | p |\n|---|---|---|---|")
     for name in ours[0]["test"]:
