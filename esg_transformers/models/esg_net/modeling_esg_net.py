@@ -366,6 +366,23 @@ class EsgNetFusion(nn.Module):
         return self.projection(torch.cat([visual, audio, visual * audio], dim=-1))
 
 
+class EsgNetFeatureSemantics(nn.Module):
+    """What the features of a step say by themselves: a linear map of them, normalised, to the semantic space.
+
+    It starts from zero, so that its first steps are towards the mean features of each class, which few events teach
+    well. The stages add what the streams' context says.
+    """
+
+    def __init__(self, config: EsgNetConfig, in_size: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(in_size)
+        self.projection = nn.Linear(in_size, config.semantic_size, bias=False)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        semantics = self.projection(self.norm(features))
+        return semantics.masked_fill(~mask[..., None], 0.0)
+
+
 class EsgNetSemanticClassifier(nn.Module):
     """Multi-label logits of each step: scaled cosine to the class prototypes that all streams and stages share."""
 
@@ -412,6 +429,7 @@ class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
         visual: Tensor,
         audio: Tensor,
         prototypes: Tensor,
+        feature_logits: Tensor,
         visual_mask: Tensor,
         audio_mask: Tensor,
         visual_keys: Tensor | None,
@@ -422,11 +440,12 @@ class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
         fused = fused + self.fusion(visual, audio, visual_mask, audio_mask)
         streams = [visual, audio, fused]
         logits = [classifier(x, prototypes) for classifier, x in zip(self.classifiers, streams, strict=True)]
-        evidence = logits[2].sigmoid() @ prototypes  # (B, T, semantic size)
+        semantic_logits = torch.stack(logits, dim=1) + feature_logits  # (B, 3, T, C)
+        evidence = semantic_logits[:, 2].sigmoid() @ prototypes  # (B, T, semantic size)
         if self.guidance is not None:
             streams = [guidance(x, evidence) for guidance, x in zip(self.guidance, streams, strict=True)]
         visual, audio, fused = streams
-        return fused, visual, audio, torch.stack(logits, dim=1), evidence
+        return fused, visual, audio, semantic_logits, evidence
 
 
 class EsgNetSemanticInteraction(nn.Module):
@@ -437,6 +456,8 @@ class EsgNetSemanticInteraction(nn.Module):
         self.config = config
         if config.use_semantic_interaction:
             self.prototypes = nn.Parameter(torch.empty(config.num_labels, config.semantic_size))
+            self.visual_semantics = EsgNetFeatureSemantics(config, config.visual_size)
+            self.audio_semantics = EsgNetFeatureSemantics(config, config.audio_size)
             self.stages = nn.ModuleList(
                 EsgNetSemanticInteractionStage(config) for _ in range(config.num_semantic_stages)
             )
@@ -445,7 +466,13 @@ class EsgNetSemanticInteraction(nn.Module):
             self.fusion = EsgNetFusion(config)
 
     def forward(
-        self, visual: Tensor, audio: Tensor, visual_mask: Tensor, audio_mask: Tensor
+        self,
+        visual: Tensor,
+        audio: Tensor,
+        visual_features: Tensor,
+        audio_features: Tensor,
+        visual_mask: Tensor,
+        audio_mask: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None, Tensor | None]:
         """Fused, visual and audio (B, T, D), the stages' logits (B, 3, T, C), the evidence (B, T, semantic size)."""
         config = self.config
@@ -460,9 +487,12 @@ class EsgNetSemanticInteraction(nn.Module):
                 visual, audio = stage(visual, audio, *context)
             return self.fusion(visual, audio, visual_mask, audio_mask), visual, audio, None, None
         prototypes = F.normalize(self.prototypes, dim=-1)
+        seen = self.visual_semantics(visual_features, visual_mask)
+        heard = self.audio_semantics(audio_features, audio_mask)
+        feature_logits = torch.stack([seen, heard, seen + heard], dim=1) @ prototypes.T
         fused, semantic_logits = torch.zeros_like(visual), []
         for stage in self.stages:
-            fused, visual, audio, logits, evidence = stage(fused, visual, audio, prototypes, *context)
+            fused, visual, audio, logits, evidence = stage(fused, visual, audio, prototypes, feature_logits, *context)
             semantic_logits.append(logits)
         return fused, visual, audio, tuple(semantic_logits), evidence
 
@@ -742,15 +772,18 @@ class EsgNetPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, EsgNetSemanticInteraction):
+            # Of modules outside transformers, those without parameters of their own are passed over here, so what their
+            # layers start from is set from above.
             if self.config.use_semantic_interaction:
                 init.normal_(module.prototypes)
+                init.zeros_(module.visual_semantics.projection.weight)
+                init.zeros_(module.audio_semantics.projection.weight)
+                for stage in module.stages:
+                    for guidance in stage.guidance or ():
+                        init.zeros_(guidance.gate.weight)  # a stage starts by passing on what it got
         elif isinstance(module, EsgNetSemanticClassifier):
             init.constant_(module.log_scale, torch.tensor(10.0).log().item())
             init.constant_(module.bias, self._prior_bias)
-        elif isinstance(module, EsgNetSemanticGuidance):
-            # A stage starts by passing on what it got.
-            init.zeros_(module.gate.weight)
-            init.zeros_(module.gate.bias)
         elif isinstance(module, EsgNetDependencyExperts):
             bound = self.config.event_slot_size**-0.5
             init.uniform_(module.temporal, -bound, bound)
@@ -825,7 +858,7 @@ class EsgNetModel(EsgNetPreTrainedModel):
         visual_features, audio_features = visual_features.to(self.dtype), audio_features.to(self.dtype)
         visual, audio = self.embeddings(visual_features, audio_features, visual_mask, audio_mask)
         fused, visual, audio, semantic_logits, evidence = self.semantic_interaction(
-            visual, audio, visual_mask, audio_mask
+            visual, audio, visual_features, audio_features, visual_mask, audio_mask
         )
         pyramid = self.pyramid(fused, visual, audio, mask, visual_mask, audio_mask)
         hidden_states, router_weights = self.dependency_mixture(pyramid, evidence, mask)

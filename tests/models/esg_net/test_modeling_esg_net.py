@@ -167,6 +167,7 @@ def test_guidance_starts_by_passing_on_the_streams_and_then_follows_the_evidence
     guidance = model_of().model.semantic_interaction.stages[0].guidance[0]
     states, evidence = torch.randn(1, 4, 16), torch.randn(1, 4, 8)
     torch.testing.assert_close(guidance(states, torch.zeros(1, 4, 8)), states)
+    torch.testing.assert_close(guidance(states, evidence), states + guidance.meaning(evidence))
     with torch.no_grad():
         guidance.gate.bias.fill_(-20.0)  # closed without evidence
     torch.testing.assert_close(guidance(states, torch.zeros(1, 4, 8)), torch.zeros_like(states), atol=1e-6, rtol=0)
@@ -195,12 +196,31 @@ def test_semantic_evidence_for_a_class_raises_its_logits_and_no_other():
     # Without guidance and experts, the last stage's logits act through the evidence alone.
     model, batch = model_of(use_semantic_guidance=False, num_dependency_layers=0), features_of(12)
     with torch.no_grad():
+        model.boundary_head.output.bias += 2.0  # segments of more than a cell, which have all of their evidence
         before = model(**batch).logits
         model.model.semantic_interaction.stages[-1].classifiers[2].bias[3] += 2.0  # of the fused stream
         change = model(**batch).logits - before
     expected = torch.zeros_like(change)
     expected[..., 3] = 0.3 * 2.0  # 0.3 inside, 0 before and after, is what the weights start from
     torch.testing.assert_close(change, expected, atol=1e-5, rtol=0)
+
+
+def test_what_is_heard_adds_to_the_audio_and_fused_logits_of_every_stage_where_there_is_sound():
+    model, batch = model_of(use_semantic_guidance=False), features_of(12)
+    interaction = model.model.semantic_interaction
+    batch["audio_mask"] = torch.ones(len(batch["audio_features"]), 12)
+    batch["audio_mask"][:, 8:] = 0
+    with torch.no_grad():
+        before = model(**batch).semantic_logits
+        torch.nn.init.normal_(interaction.audio_semantics.projection.weight)
+        after = model(**batch).semantic_logits
+        normed = torch.nn.functional.layer_norm(batch["audio_features"], batch["audio_features"].shape[-1:])
+        prototypes = torch.nn.functional.normalize(interaction.prototypes, dim=-1)
+        heard = normed @ interaction.audio_semantics.projection.weight.T @ prototypes.T * batch["audio_mask"][..., None]
+    assert len(after) == 2 and heard.abs().max() > 0.1
+    for first, then in zip(before, after, strict=True):
+        torch.testing.assert_close(then[:, 0], first[:, 0])
+        torch.testing.assert_close(then[:, 1:] - first[:, 1:], heard[:, None].expand(-1, 2, -1, -1), atol=1e-5, rtol=0)
 
 
 def test_class_prototypes_are_one_parameter_for_all_stages_and_streams():
