@@ -12,7 +12,6 @@ SIZES = {
         "intermediate_size": 128,
         "semantic_size": 32,
         "num_event_slots": 4,
-        "event_slot_size": 16,
         "head_size": 64,
     },
     "small": {"hidden_size": 256, "intermediate_size": 384, "head_size": 160},
@@ -71,7 +70,7 @@ class EsgNetConfig(PreTrainedConfig):
             Dependency experts of each mixture.
         num_event_slots (`int`, *optional*, defaults to 8):
             Event slots that one expert relates to each other, in place of one per class.
-        event_slot_size (`int`, *optional*, defaults to 24):
+        event_slot_size (`int`, *optional*, defaults to 16):
             Width of an event slot; even.
         head_size (`int`, *optional*, defaults to 192):
             Width of the classification and boundary towers.
@@ -139,7 +138,7 @@ class EsgNetConfig(PreTrainedConfig):
     num_dependency_layers: int = 2
     num_experts: int = 4
     num_event_slots: int = 8
-    event_slot_size: int = 24
+    event_slot_size: int = 16
     # heads
     head_size: int = 192
     num_head_layers: int = 2
