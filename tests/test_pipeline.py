@@ -204,10 +204,11 @@ def test_gaps_are_closed_before_short_events_are_left_out(localizer, videos):
     events = localizer(videos["both"], threshold=0.0)
     assert len(events) > 2
     merged = merge_events(events, 0.2)  # both classes from start to end, 3 s
-    assert [(event["start"], event["label"]) for event in merged] == [(0.0, "alarm"), (0.0, "speech")]
+    assert sorted((event["start"], event["label"]) for event in merged) == [(0.0, "alarm"), (0.0, "speech")]
+    speech = [event for event in merged if event["label"] == "speech"]
     settings = {"threshold": 0.0, "merge_gap": 0.2}
     assert localizer(videos["both"], **settings, min_duration=2.9) == merged
-    assert localizer(videos["both"], **settings, min_duration={"alarm": 3.5}) == merged[1:]
+    assert localizer(videos["both"], **settings, min_duration={"alarm": 3.5}) == speech
     assert localizer(videos["both"], **settings, top_k=1) == merged[:1]
 
 
