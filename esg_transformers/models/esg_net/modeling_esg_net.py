@@ -778,9 +778,9 @@ class EsgNetPreTrainedModel(PreTrainedModel):
                 init.normal_(module.prototypes)
                 init.zeros_(module.visual_semantics.projection.weight)
                 init.zeros_(module.audio_semantics.projection.weight)
-                for stage in module.stages:
-                    for guidance in stage.guidance or ():
-                        init.zeros_(guidance.gate.weight)  # a stage starts by passing on what it got
+                for part in module.stages.modules():
+                    if isinstance(part, EsgNetSemanticGuidance):
+                        init.zeros_(part.gate.weight)  # a stage starts by passing on what it got
         elif isinstance(module, EsgNetSemanticClassifier):
             init.constant_(module.log_scale, torch.tensor(10.0).log().item())
             init.constant_(module.bias, self._prior_bias)
