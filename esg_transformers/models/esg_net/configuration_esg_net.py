@@ -54,8 +54,8 @@ class EsgNetConfig(PreTrainedConfig):
         drop_path_rate (`float`, *optional*, defaults to 0.1):
             Share of videos for which a residual branch is skipped in training.
         use_semantic_interaction (`bool`, *optional*, defaults to `True`):
-            ESI. `False` leaves a plain stem of the same depth: no semantic logits, losses or guidance, and no evidence
-            in the class logits (an ablation).
+            ESI. `False` leaves a plain stem of the same depth: no semantic logits, losses or guidance, no linear path
+            from the features to classes, and no evidence in the class logits (an ablation).
         num_semantic_stages (`int`, *optional*, defaults to 2):
             Stages of self- and cross-attention at full rate; each ends in semantic logits with a loss of their own.
         semantic_size (`int`, *optional*, defaults to 128):

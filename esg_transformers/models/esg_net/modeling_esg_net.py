@@ -369,8 +369,8 @@ class EsgNetFusion(nn.Module):
 class EsgNetFeatureSemantics(nn.Module):
     """What the features of a step say by themselves: a linear map of them, normalised, to the semantic space.
 
-    It starts from zero, so that its first steps are towards the mean features of each class, which few events teach
-    well. The stages add what the streams' context says.
+    The stages add to it what the streams' context says. It starts from zero: at first the logits are those of the
+    stages alone.
     """
 
     def __init__(self, config: EsgNetConfig, in_size: int):
