@@ -320,8 +320,8 @@ def compare(arguments: argparse.Namespace) -> None:
     for first, second, *paths in zip(ours, theirs, arguments.results, arguments.against, strict=True):
         if first["test"].keys() != second["test"].keys():
             raise SystemExit(
-                f"{paths[0]} was scored on {', '.join(first['test'])} and {paths[1]} on {', '.join(second['test'])}; run "
-                "both with the same --noisy and --one-stream."
+                f"{paths[0]} was scored on {', '.join(first['test'])} and {paths[1]} on "
+                f"{', '.join(second['test'])}; run both with the same --noisy and --one-stream."
             )
         if any(first["test"][name]["true"] != second["test"][name]["true"] for name in first["test"]):
             raise SystemExit(f"{paths[0]} and {paths[1]} are of different test videos; run both on the same.")
