@@ -318,13 +318,14 @@ def compare(arguments: argparse.Namespace) -> None:
         )
     ours, theirs = read(arguments.results), read(arguments.against)
     for first, second, *paths in zip(ours, theirs, arguments.results, arguments.against, strict=True):
-        if first["test"].keys() != second["test"].keys():
-            raise SystemExit(
-                f"{paths[0]} was scored on {', '.join(first['test'])} and {paths[1]} on "
-                f"{', '.join(second['test'])}; run both with the same --noisy and --one-stream."
-            )
-        if any(first["test"][name]["true"] != second["test"][name]["true"] for name in first["test"]):
+        videos, others = ({name: part["true"] for name, part in result["test"].items()} for result in (first, second))
+        if videos["all"] != others["all"]:
             raise SystemExit(f"{paths[0]} and {paths[1]} are of different test videos; run both on the same.")
+        if videos != others:
+            raise SystemExit(
+                f"{paths[0]} was scored on {', '.join(videos)} and {paths[1]} on {', '.join(others)}; run both with "
+                "the same --noisy and --one-stream."
+            )
     print(f"{ours[0]['model']} against {theirs[0]['model']}, {len(ours)} seeds\n")
     print("| test videos | difference of average mAP | 95 % interval | p |\n|---|---|---|---|")
     for name in ours[0]["test"]:
