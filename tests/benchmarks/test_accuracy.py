@@ -29,6 +29,7 @@ def accuracy(*arguments) -> None:
 def results(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("results")
     runs = {
+        "whole": [],
         "plain": ["--field", "num_dependency_layers=0"],
         "branch": ["--without-branch", "temporal"],
         "other videos": ["--corpus-seed", 1],
@@ -41,6 +42,7 @@ def results(tmp_path_factory) -> dict[str, Path]:
 def test_a_run_says_what_was_trained_and_what_it_found(results):
     result = json.loads(results["branch"].read_text())
     assert result["model"] == "tiny without temporal"
+    assert result["test"]["all"]["found"] != json.loads(results["whole"].read_text())["test"]["all"]["found"]
     assert result["settings"]["epochs"] == 1
     assert {"all", "noisy"} <= result["test"].keys()
     assert len(result["video_ids"]) == len(result["test"]["all"]["found"]) == 3
