@@ -1,4 +1,4 @@
-"""The random crop of training: another piece of a video each time, in its own time."""
+"""What training changes in a video each time it comes round: its speed, and the piece that is shown."""
 
 import numpy as np
 import torch
@@ -72,4 +72,45 @@ def random_crop(
         audio_features=None if audio is None else audio[crop],
         segments=clipped[kept] - shift,
         labels=example["labels"][kept],
+    )
+
+
+def random_stretch(example: Example, grid: FeatureGrid, stretch: float, generator: np.random.Generator) -> Example:
+    """An example that runs slower or faster, by up to `1 + stretch` times, as likely the one as the other.
+
+    All times are multiplied by one factor, drawn evenly on a logarithmic scale. Features are read off where the steps
+    of `grid` then fall, on the straight line between the two nearest.
+
+    Args:
+        example: see `Example`.
+        grid: the clock of its features, and of those of the result.
+        stretch: 0.25: from 4/5 to 5/4 of its length; >= 0.
+        generator: the source of chance.
+
+    Raises:
+        ValueError: if `stretch` is negative.
+    """
+    if stretch < 0:
+        raise ValueError(f"`stretch` must be at least 0; got {stretch}.")
+    factor = (1 + stretch) ** generator.uniform(-1.0, 1.0)
+
+    def stretched(features: np.ndarray | None) -> np.ndarray | None:
+        if features is None:
+            return None
+        last = len(features) - 1
+        end = grid.to_positions(factor * grid.to_seconds(torch.tensor(last, dtype=torch.float64))).item()
+        steps = torch.arange(max(int(round(end, 6)), 0) + 1, dtype=torch.float64)  # 18.999999 is step 19
+        positions = grid.to_positions(grid.to_seconds(steps) / factor).clamp(0, last).numpy()
+        lower = positions.astype(np.int64)
+        share = (positions - lower).astype(np.float32)[:, None]
+        mixed = (1 - share) * features[lower] + share * features[np.minimum(lower + 1, last)]
+        return mixed.astype(features.dtype)
+
+    return Example(
+        video_id=example["video_id"],
+        duration=factor * example["duration"],
+        visual_features=stretched(example["visual_features"]),
+        audio_features=stretched(example["audio_features"]),
+        segments=(factor * example["segments"]).astype(example["segments"].dtype),
+        labels=example["labels"],
     )

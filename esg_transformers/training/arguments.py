@@ -20,7 +20,10 @@ def _option(default, help: str):
 
 @dataclass
 class LocalizationTrainingArguments:
-    """Settings of `train`. The defaults are the published UnAV recipe (configs/avel_unav100.yaml, commit 1609deb).
+    """Settings of `train`.
+
+    The defaults are the published UnAV recipe (configs/avel_unav100.yaml, commit 1609deb) and `stretch`, which is this
+    package's: without it, `stretch=0`, they are that recipe.
 
     Raises:
         ValueError: if a value is out of range or of another type.
@@ -38,6 +41,7 @@ class LocalizationTrainingArguments:
     max_grad_norm: float = _option(1.0, "norm that gradients are clipped to")
     ema_decay: float = _option(0.999, "decay of the averaged weights, which are evaluated and saved")
     max_steps: int = _option(224, "feature steps of a training crop; longer videos are cut at random")
+    stretch: float = _option(0.25, "training videos run up to this share slower, or faster; 0: all as they are")
     eval_batch_size: int = _option(16, "videos of one batch in evaluation, in each process")
     num_workers: int = _option(0, "processes that read the corpus, for each training process")
     mixed_precision: str = _option("auto", "no, fp16 or bf16; auto: what `accelerate launch` was told, else no")
@@ -57,6 +61,7 @@ class LocalizationTrainingArguments:
                 raise ValueError(f"`{setting.name}` must be {wanted.__name__}; got {value!r}.")
         lowest: dict[str, float] = {"warmup_epochs": 0, "weight_decay": 0, "ema_decay": 0, "num_workers": 0, "seed": 0}
         lowest |= {"learning_rate": 1e-12, "max_grad_norm": 1e-12, "patience": 0, "body_learning_rate_scale": 0}
+        lowest["stretch"] = 0
         for name, value in asdict(self).items():
             if type(value) in (int, float) and not value >= lowest.get(name, 1):
                 raise ValueError(f"`{name}` must be at least {lowest.get(name, 1)}; got {value}.")

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from esg_transformers.data.annotations import Example
 from esg_transformers.data.collator import EventLocalizationCollator
-from esg_transformers.data.cropping import random_crop
+from esg_transformers.data.cropping import random_crop, random_stretch
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.training.arguments import LocalizationTrainingArguments
@@ -63,7 +63,9 @@ class TrainingProgress:
 
 
 class TrainingCrops(Dataset):
-    """A data set's examples, each cropped at random (see `random_crop`): another crop in every epoch.
+    """A data set's examples, each at a random speed and cropped at random, in every epoch anew.
+
+    See `random_stretch` and `random_crop`; a video that is slowed down is cropped to `max_steps` like any other.
 
     What is drawn depends on the seed, the epoch and the index alone, not on the process or the order.
 
@@ -72,11 +74,15 @@ class TrainingCrops(Dataset):
         grid: their clock.
         max_steps: steps of the longest crop.
         seed: of the crops.
+        stretch: see `random_stretch`.
         repeats: crops of each example in an epoch; that many times as long is this data set.
     """
 
-    def __init__(self, dataset: Dataset, grid: FeatureGrid, max_steps: int, seed: int, repeats: int = 1):
-        self.dataset, self.grid, self.max_steps, self.seed, self.repeats = dataset, grid, max_steps, seed, repeats
+    def __init__(
+        self, dataset: Dataset, grid: FeatureGrid, max_steps: int, seed: int, stretch: float = 0.0, repeats: int = 1
+    ):
+        self.dataset, self.grid, self.max_steps, self.seed = dataset, grid, max_steps, seed
+        self.stretch, self.repeats = stretch, repeats
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -85,6 +91,8 @@ class TrainingCrops(Dataset):
     def __getitem__(self, index: int) -> Example:
         generator = np.random.default_rng([self.seed, self.epoch, index])
         example = self.dataset[index % len(self.dataset)]  # type: ignore[arg-type]
+        if self.stretch:
+            example = random_stretch(example, self.grid, self.stretch, generator)
         return random_crop(example, self.grid, self.max_steps, generator)
 
 
@@ -137,7 +145,9 @@ def train(
     num_videos = len(train_set)  # type: ignore[arg-type]
     least = arguments.min_epoch_steps * arguments.batch_size * accelerator.gradient_accumulation_steps
     repeats = -(-least * accelerator.num_processes // max(num_videos, 1)) if arguments.min_epoch_steps > 1 else 1
-    crops = TrainingCrops(train_set, processor.feature_grid, arguments.max_steps, arguments.seed, max(repeats, 1))
+    crops = TrainingCrops(
+        train_set, processor.feature_grid, arguments.max_steps, arguments.seed, arguments.stretch, max(repeats, 1)
+    )
     lengths = lengths_of(train_set, processor.feature_grid, arguments.max_steps)
     batches = TrainingBatches(
         None if lengths is None else np.tile(lengths, crops.repeats),

@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from esg_transformers.data.cropping import random_crop
+from esg_transformers.data.cropping import random_crop, random_stretch
 from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=1.0, stride=1, window=2)  # step g is at g + 1 seconds
@@ -99,3 +101,46 @@ def test_the_same_generator_gives_the_same_crop():
 def test_arguments_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="A crop needs max_steps >= 1"):
         random_crop(make_example(50, []), GRID, **{"max_steps": 10, "generator": np.random.default_rng(0)} | wrong)
+
+
+SLOWEST = SimpleNamespace(uniform=lambda low, high: high)
+FASTEST = SimpleNamespace(uniform=lambda low, high: low)
+
+
+def test_a_video_of_half_the_speed_is_read_off_between_its_features():
+    example = make_example(10, [[1.0, 5.0], [9.5, 11.0]])
+    slow = random_stretch(example, GRID, 1.0, SLOWEST)
+    # Step g is at g + 1 s, which was (g + 1) / 2 s: position (g + 1) / 2 - 1, and never before the first. The last
+    # feature, at 10 s, is now at 20 s, where step 19 is.
+    expected = [0.0, *np.arange(0, 9.5, 0.5)]
+    assert slow["visual_features"].dtype == np.float16
+    np.testing.assert_allclose(slow["visual_features"], np.tile(np.array(expected)[:, None], 3))
+    np.testing.assert_allclose(slow["audio_features"], np.tile(np.array(expected)[:, None], 2))
+    np.testing.assert_allclose(slow["segments"], [[2.0, 10.0], [19.0, 22.0]])
+    assert slow["duration"] == 22.0
+    np.testing.assert_array_equal(slow["labels"], [0, 1])
+
+
+def test_a_video_of_twice_the_speed_has_every_second_feature():
+    fast = random_stretch(make_example(10, [[1.0, 5.0]], audio=False), GRID, 1.0, FASTEST)
+    np.testing.assert_array_equal(fast["visual_features"][:, 0], [1, 3, 5, 7, 9])  # at 1 s what was at 2 s, and so on
+    assert fast["audio_features"] is None
+    np.testing.assert_allclose(fast["segments"], [[0.5, 2.5]])
+    assert fast["duration"] == 5.5
+
+
+def test_a_single_feature_stays_one():
+    for generator in (SLOWEST, FASTEST):
+        assert random_stretch(make_example(1, []), GRID, 0.2, generator)["visual_features"].shape == (1, 3)
+
+
+def test_every_speed_is_drawn_slower_as_often_as_faster():
+    generator = np.random.default_rng(0)
+    factors = [random_stretch(make_example(2, []), GRID, 0.25, generator)["duration"] / 3 for _ in range(1000)]
+    assert 0.8 <= min(factors) < 0.81 and 1.24 < max(factors) <= 1.25
+    assert 460 < sum(factor > 1 for factor in factors) < 540  # 500 +- 2.5 standard deviations
+
+
+def test_a_negative_stretch_is_refused():
+    with pytest.raises(ValueError, match=r"`stretch` must be at least 0; got -0\.1"):
+        random_stretch(make_example(5, []), GRID, -0.1, np.random.default_rng(0))

@@ -24,6 +24,7 @@ def test_the_defaults_are_the_published_recipe_of_unav():
         ("ema_decay", -0.1),
         ("ema_decay", 1.0),
         ("max_steps", 0),
+        ("stretch", -0.1),
         ("eval_batch_size", 0),
         ("num_workers", -1),
         ("mixed_precision", "fp8"),

@@ -337,6 +337,21 @@ def test_every_epoch_crops_anew(tmp_path, simulated, small_model):
     assert abs(first - second) > 1e-3
 
 
+def test_videos_run_slower_and_faster_than_they_are(tmp_path, simulated, small_model, train_set):
+    durations = [
+        TrainingCrops(train_set, train_set.grid, max_steps=1000, seed=0, stretch=0.5)[index]["duration"]
+        / train_set[index]["duration"]
+        for index in range(NUM_VIDEOS)
+    ]
+    assert min(durations) < 0.9 and max(durations) > 1.1
+    arguments = replace(ARGUMENTS, epochs=1, warmup_epochs=0, learning_rate=1e-12)
+    losses = [
+        train(*small_model(), simulated(8), simulated(3), tmp_path / f"{stretch}", replace(arguments, stretch=stretch))
+        for stretch in (0.0, 0.5)
+    ]
+    assert losses[0].log[0]["semantic"] != losses[1].log[0]["semantic"]
+
+
 def test_workers_that_read_change_nothing(tmp_path, simulated, small_model):
     arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0)
     logs = [
