@@ -25,7 +25,8 @@ features = {
 
 def start():
     torch.manual_seed(0)
-    config = EsgNetConfig.of_size("tiny", visual_size=6, audio_size=4, num_labels=2, drop_path_rate=0.0)
+    still = {"drop_path_rate": 0.0, "feature_dropout": 0.0}
+    config = EsgNetConfig.of_size("tiny", visual_size=6, audio_size=4, num_labels=2, **still)
     model = EsgNetForEventLocalization(config)
     for layer in model.model.dependency_mixture.layers:
         fully_shard(layer, mesh=mesh)

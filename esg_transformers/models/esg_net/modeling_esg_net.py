@@ -54,6 +54,9 @@ class EsgNetModelOutput(ModelOutput):
             1 for points on real steps, 0 on padding.
         semantic_logits (`tuple(torch.FloatTensor)`):
             For each stage `(B, 3, T, C)`, the streams being visual, audio and fused. `None` without ESI.
+        feature_logits (`torch.FloatTensor` of shape `(B, 3, T, C)`):
+            As one of `semantic_logits`, of the features by themselves; every stage counts them. In training a random
+            part of the features, see `feature_dropout`. `None` without ESI.
         router_weights (`tuple(torch.FloatTensor)`):
             For each layer of MoDE `(B, P, E)`: how much each expert counts at each point. `None` without MoDE.
         hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
@@ -67,6 +70,7 @@ class EsgNetModelOutput(ModelOutput):
     points: Tensor | None = None
     point_mask: Tensor | None = None
     semantic_logits: tuple[Tensor, ...] | None = None
+    feature_logits: Tensor | None = None
     router_weights: tuple[Tensor, ...] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
@@ -91,7 +95,7 @@ class EsgNetEventLocalizationOutput(ModelOutput):
             Position and stride of each point, in grid cells; the same for every video.
         point_mask (`torch.LongTensor` of shape `(B, P)`):
             1 for points on real steps, 0 on padding.
-        semantic_logits, router_weights, last_hidden_state, hidden_states, attentions:
+        semantic_logits, feature_logits, router_weights, last_hidden_state, hidden_states, attentions:
             See [`EsgNetModelOutput`].
     """
 
@@ -102,6 +106,7 @@ class EsgNetEventLocalizationOutput(ModelOutput):
     points: Tensor | None = None
     point_mask: Tensor | None = None
     semantic_logits: tuple[Tensor, ...] | None = None
+    feature_logits: Tensor | None = None
     router_weights: tuple[Tensor, ...] | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
@@ -370,7 +375,8 @@ class EsgNetFeatureSemantics(nn.Module):
     """What the features of a step say by themselves: a linear map of them, normalised, to the semantic space.
 
     The stages add to it what the streams' context says. It starts from zero: at first the logits are those of the
-    stages alone.
+    stages alone. So many features would let it learn a few videos by heart: it has a loss of its own, for which most
+    of the features are dropped.
     """
 
     def __init__(self, config: EsgNetConfig, in_size: int):
@@ -378,8 +384,8 @@ class EsgNetFeatureSemantics(nn.Module):
         self.norm = nn.LayerNorm(in_size)
         self.projection = nn.Linear(in_size, config.semantic_size, bias=False)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        semantics = self.projection(self.norm(features))
+    def forward(self, features: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
+        semantics = self.projection(F.dropout(self.norm(features), dropout))
         return semantics.masked_fill(~mask[..., None], 0.0)
 
 
@@ -473,8 +479,11 @@ class EsgNetSemanticInteraction(nn.Module):
         audio_features: Tensor,
         visual_mask: Tensor,
         audio_mask: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None, Tensor | None]:
-        """Fused, visual and audio (B, T, D), the stages' logits (B, 3, T, C), the evidence (B, T, semantic size)."""
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None, Tensor | None, Tensor | None]:
+        """Fused, visual and audio (B, T, D), the logits of the stages and of the features (B, 3, T, C), the evidence.
+
+        The evidence is `(B, T, semantic size)`.
+        """
         config = self.config
         rotary = rotary_positions(
             visual.shape[1], config.hidden_size // config.num_attention_heads, config.rope_theta, visual
@@ -485,16 +494,25 @@ class EsgNetSemanticInteraction(nn.Module):
         if not config.use_semantic_interaction:
             for stage in self.stages:
                 visual, audio = stage(visual, audio, *context)
-            return self.fusion(visual, audio, visual_mask, audio_mask), visual, audio, None, None
+            return self.fusion(visual, audio, visual_mask, audio_mask), visual, audio, None, None, None
         prototypes = F.normalize(self.prototypes, dim=-1)
-        seen = self.visual_semantics(visual_features, visual_mask)
-        heard = self.audio_semantics(audio_features, audio_mask)
-        feature_logits = torch.stack([seen, heard, seen + heard], dim=1) @ prototypes.T
+
+        def by_features(dropout: float) -> Tensor:
+            seen = self.visual_semantics(visual_features, visual_mask, dropout)
+            heard = self.audio_semantics(audio_features, audio_mask, dropout)
+            return torch.stack([seen, heard, seen + heard], dim=1) @ prototypes.T
+
+        # The stages count what all of the features say, and leave it to their own loss to make that right.
+        feature_logits = by_features(0.0)
+        bias = torch.stack([classifier.bias for classifier in self.stages[0].classifiers])  # type: ignore[union-attr]
+        dropped = self.training and config.feature_dropout > 0
+        own_logits = (by_features(config.feature_dropout) if dropped else feature_logits) + bias[:, None]
+        feature_logits = feature_logits.detach()
         fused, semantic_logits = torch.zeros_like(visual), []
         for stage in self.stages:
             fused, visual, audio, logits, evidence = stage(fused, visual, audio, prototypes, feature_logits, *context)
             semantic_logits.append(logits)
-        return fused, visual, audio, tuple(semantic_logits), evidence
+        return fused, visual, audio, tuple(semantic_logits), own_logits, evidence
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -857,7 +875,7 @@ class EsgNetModel(EsgNetPreTrainedModel):
         # Features come as float32, whatever the weights are.
         visual_features, audio_features = visual_features.to(self.dtype), audio_features.to(self.dtype)
         visual, audio = self.embeddings(visual_features, audio_features, visual_mask, audio_mask)
-        fused, visual, audio, semantic_logits, evidence = self.semantic_interaction(
+        fused, visual, audio, semantic_logits, feature_logits, evidence = self.semantic_interaction(
             visual, audio, visual_features, audio_features, visual_mask, audio_mask
         )
         pyramid = self.pyramid(fused, visual, audio, mask, visual_mask, audio_mask)
@@ -870,6 +888,7 @@ class EsgNetModel(EsgNetPreTrainedModel):
             points=torch.stack([points.positions, points.strides], dim=-1).repeat(batch_size, 1, 1),
             point_mask=point_mask.long(),
             semantic_logits=semantic_logits,
+            feature_logits=feature_logits,
             router_weights=router_weights,
         )
 
@@ -949,6 +968,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
             points=outputs.points,
             point_mask=outputs.point_mask,
             semantic_logits=outputs.semantic_logits,
+            feature_logits=outputs.feature_logits,
             router_weights=outputs.router_weights,
             last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
@@ -996,11 +1016,11 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         normalizer = self.loss_normalizer / num_processes()
         loss_dict = {"classification": classification / normalizer, "boundary": boundary / normalizer}
         loss = loss_dict["classification"] + config.boundary_loss_weight * loss_dict["boundary"]
-        if outputs.semantic_logits is not None:
+        if outputs.semantic_logits is not None and outputs.feature_logits is not None:
             num_steps = outputs.semantic_logits[0].shape[2]
             targets = step_targets(num_steps, segment_labels.float(), class_labels, config.num_labels)
             loss_dict["semantic"] = semantic_guidance_loss(
-                outputs.semantic_logits,
+                (outputs.feature_logits, *outputs.semantic_logits),
                 targets,
                 outputs.point_mask[:, :num_steps],
                 config.focal_alpha,

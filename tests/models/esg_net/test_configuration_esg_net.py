@@ -30,6 +30,7 @@ def test_a_config_that_is_saved_and_loaded_is_the_same(tmp_path):
         ({"num_dependency_layers": -1}, "MoDE off"),
         ({"feature_window": 0}, "feature grid"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),
+        ({"feature_dropout": -0.1}, "feature_dropout"),
         ({"prior_probability": 0.0}, "prior_probability"),
         ({"id2label": {0: "alarm", 2: "dog"}}, "0, 1, 2"),
         ({"id2label": {0: "alarm", 1: "alarm"}}, "different"),

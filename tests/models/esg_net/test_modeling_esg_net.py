@@ -149,7 +149,7 @@ def test_every_ablation_learns_saves_and_loads(fields, tmp_path):
 
 def test_switched_off_parts_leave_their_outputs_and_losses_out():
     plain = model_of(use_semantic_interaction=False, num_dependency_layers=0)(**labelled(features_of(12)))
-    assert plain.semantic_logits is None and plain.router_weights is None
+    assert plain.semantic_logits is None and plain.feature_logits is None and plain.router_weights is None
     assert set(plain.loss_dict) == {"classification", "boundary"}
     whole = model_of()(**labelled(features_of(12)))
     assert set(whole.loss_dict) == {"classification", "boundary", "semantic", "router"}
@@ -217,10 +217,28 @@ def test_what_is_heard_adds_to_the_audio_and_fused_logits_of_every_stage_where_t
         normed = torch.nn.functional.layer_norm(batch["audio_features"], batch["audio_features"].shape[-1:])
         prototypes = torch.nn.functional.normalize(interaction.prototypes, dim=-1)
         heard = normed @ interaction.audio_semantics.projection.weight.T @ prototypes.T * batch["audio_mask"][..., None]
+        by_themselves = model(**batch).feature_logits
     assert len(after) == 2 and heard.abs().max() > 0.1
+    prior = torch.tensor(0.01).logit()
+    torch.testing.assert_close(by_themselves[:, 0], prior.expand_as(heard))  # nothing is seen yet
+    torch.testing.assert_close(by_themselves[:, 1:] - prior, heard[:, None].expand(-1, 2, -1, -1), atol=1e-5, rtol=0)
     for first, then in zip(before, after, strict=True):
         torch.testing.assert_close(then[:, 0], first[:, 0])
         torch.testing.assert_close(then[:, 1:] - first[:, 1:], heard[:, None].expand(-1, 2, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_the_linear_path_learns_from_its_own_loss_alone_and_not_from_all_features_at_once():
+    model, batch = model_of(drop_path_rate=0.0, feature_dropout=0.5), features_of(12)
+    weight = model.model.semantic_interaction.audio_semantics.projection.weight
+    torch.nn.init.normal_(weight)
+    whole, dropped, again = model(**batch), model.train()(**batch), model(**batch)
+    for first, then in zip(whole.semantic_logits, dropped.semantic_logits, strict=True):
+        torch.testing.assert_close(first, then)
+    assert (whole.feature_logits - dropped.feature_logits).abs().max() > 0.1
+    assert (again.feature_logits - dropped.feature_logits).abs().max() > 0.1
+    stages = sum(logits.sum() for logits in whole.semantic_logits)
+    assert torch.autograd.grad(stages, weight, retain_graph=True, allow_unused=True) == (None,)
+    assert torch.autograd.grad(whole.feature_logits.square().sum(), weight)[0].abs().max() > 0
 
 
 def test_class_prototypes_are_one_parameter_for_all_stages_and_streams():
