@@ -62,8 +62,9 @@ class EsgNetConfig(PreTrainedConfig):
             Width of the semantic space that the class prototypes span.
         use_semantic_guidance (`bool`, *optional*, defaults to `True`):
             Whether a stage's class probabilities gate what enters the next stage (an ablation when `False`).
-        feature_dropout (`float`, *optional*, defaults to 0.9):
-            Share of the features that their linear path to the classes does not see in training.
+        feature_dropout (`float`, *optional*):
+            Share of a stream's features that is dropped for the loss of their linear path to the classes. By default
+            `1 - 4 / sqrt(size)`, where that is above 0: 0.9 of 1536 features.
         pyramid_levels (`int`, *optional*, defaults to 6):
             Temporal resolutions; level `l` has one point every `2**l` steps. More levels reach longer events.
         num_dependency_layers (`int`, *optional*, defaults to 2):
@@ -135,7 +136,7 @@ class EsgNetConfig(PreTrainedConfig):
     num_semantic_stages: int = 2
     semantic_size: int = 128
     use_semantic_guidance: bool = True
-    feature_dropout: float | int = 0.9
+    feature_dropout: float | int | None = None
     # temporal pyramid
     pyramid_levels: int = 6
     # mixture of dependency experts
@@ -217,7 +218,7 @@ class EsgNetConfig(PreTrainedConfig):
         if self.event_slot_size < 2 or self.event_slot_size % 2:
             raise ValueError(f"`event_slot_size` must be even and at least 2; got {self.event_slot_size}.")
         for name in ("drop_path_rate", "feature_dropout", "loss_normalizer_momentum"):
-            if not 0 <= getattr(self, name) < 1:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1); got {getattr(self, name)}.")
         for name in ("prior_probability", "focal_alpha"):
             if not 0 < getattr(self, name) < 1:

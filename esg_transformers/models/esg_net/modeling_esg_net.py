@@ -9,6 +9,7 @@ early stages, each with classification losses of its own; MoDE is a series of mi
 that extract the dependencies between events that occur together. How each part does it here is this package's reading.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,8 +56,8 @@ class EsgNetModelOutput(ModelOutput):
         semantic_logits (`tuple(torch.FloatTensor)`):
             For each stage `(B, 3, T, C)`, the streams being visual, audio and fused. `None` without ESI.
         feature_logits (`torch.FloatTensor` of shape `(B, 3, T, C)`):
-            As one of `semantic_logits`, of the features by themselves; every stage counts them. In training a random
-            part of the features, see `feature_dropout`. `None` without ESI.
+            As one of `semantic_logits`, of the features by themselves; every stage counts them. In training of a random
+            part of the features, see `feature_dropout`, of which the stages count all. `None` without ESI.
         router_weights (`tuple(torch.FloatTensor)`):
             For each layer of MoDE `(B, P, E)`: how much each expert counts at each point. `None` without MoDE.
         hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
@@ -375,18 +376,24 @@ class EsgNetFeatureSemantics(nn.Module):
     """What the features of a step say by themselves: a linear map of them, normalised, to the semantic space.
 
     The stages add to it what the streams' context says. It starts from zero: at first the logits are those of the
-    stages alone. So many features would let it learn a few videos by heart: it has a loss of its own, for which most
-    of the features are dropped.
+    stages alone. Many features would let it learn a few videos by heart, and the stages would leave it little to learn:
+    it has a loss of its own too, for which most of the features are dropped.
     """
 
     def __init__(self, config: EsgNetConfig, in_size: int):
         super().__init__()
         self.norm = nn.LayerNorm(in_size)
         self.projection = nn.Linear(in_size, config.semantic_size, bias=False)
+        default = max(0.0, 1 - 4 / math.sqrt(in_size))
+        self.dropout = default if config.feature_dropout is None else config.feature_dropout
 
-    def forward(self, features: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
-        semantics = self.projection(F.dropout(self.norm(features), dropout))
-        return semantics.masked_fill(~mask[..., None], 0.0)
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What all features say, and what those say that are not dropped: `(B, T, semantic size)` each."""
+        normed = self.norm(features)
+        whole = self.projection(normed).masked_fill(~mask[..., None], 0.0)
+        if not (self.training and self.dropout):
+            return whole, whole
+        return whole, self.projection(F.dropout(normed, self.dropout)).masked_fill(~mask[..., None], 0.0)
 
 
 class EsgNetSemanticClassifier(nn.Module):
@@ -496,21 +503,17 @@ class EsgNetSemanticInteraction(nn.Module):
                 visual, audio = stage(visual, audio, *context)
             return self.fusion(visual, audio, visual_mask, audio_mask), visual, audio, None, None, None
         prototypes = F.normalize(self.prototypes, dim=-1)
-
-        def by_features(dropout: float) -> Tensor:
-            seen = self.visual_semantics(visual_features, visual_mask, dropout)
-            heard = self.audio_semantics(audio_features, audio_mask, dropout)
-            return torch.stack([seen, heard, seen + heard], dim=1) @ prototypes.T
-
-        # The stages count what all of the features say, and leave it to their own loss to make that right.
-        feature_logits = by_features(0.0)
+        seen = self.visual_semantics(visual_features, visual_mask)
+        heard = self.audio_semantics(audio_features, audio_mask)
+        counted, own_logits = (
+            torch.stack([by_eye, by_ear, by_eye + by_ear], dim=1) @ prototypes.T
+            for by_eye, by_ear in zip(seen, heard, strict=True)
+        )
         bias = torch.stack([classifier.bias for classifier in self.stages[0].classifiers])  # type: ignore[union-attr]
-        dropped = self.training and config.feature_dropout > 0
-        own_logits = (by_features(config.feature_dropout) if dropped else feature_logits) + bias[:, None]
-        feature_logits = feature_logits.detach()
+        own_logits = own_logits + bias[:, None]
         fused, semantic_logits = torch.zeros_like(visual), []
         for stage in self.stages:
-            fused, visual, audio, logits, evidence = stage(fused, visual, audio, prototypes, feature_logits, *context)
+            fused, visual, audio, logits, evidence = stage(fused, visual, audio, prototypes, counted, *context)
             semantic_logits.append(logits)
         return fused, visual, audio, tuple(semantic_logits), own_logits, evidence
 
