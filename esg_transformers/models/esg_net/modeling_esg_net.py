@@ -56,8 +56,8 @@ class EsgNetModelOutput(ModelOutput):
         semantic_logits (`tuple(torch.FloatTensor)`):
             For each stage `(B, 3, T, C)`, the streams being visual, audio and fused. `None` without ESI.
         feature_logits (`torch.FloatTensor` of shape `(B, 3, T, C)`):
-            As one of `semantic_logits`, of the features by themselves; every stage counts them. In training of a random
-            part of the features, see `feature_dropout`, of which the stages count all. `None` without ESI.
+            As one of `semantic_logits`, of the linear path from the features by itself. In training of a random part
+            of the features, see `feature_dropout`; the stages count all features. `None` without ESI.
         router_weights (`tuple(torch.FloatTensor)`):
             For each layer of MoDE `(B, P, E)`: how much each expert counts at each point. `None` without MoDE.
         hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
