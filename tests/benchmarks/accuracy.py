@@ -1,7 +1,7 @@
 """Accuracy of ESG-Net and of UnAV on the same videos: train, choose the epoch on validation, score on test, compare.
 
     python tests/benchmarks/accuracy.py run --model base --result base.json
-    python tests/benchmarks/accuracy.py run --model unav --result unav.json
+    python tests/benchmarks/accuracy.py run --model unav --stretch 0 --result unav.json
     python tests/benchmarks/accuracy.py table unav.json base.json
     python tests/benchmarks/accuracy.py compare base.json --against unav.json
 

@@ -331,7 +331,7 @@ def test_a_small_set_is_gone_over_until_an_epoch_has_its_steps(tmp_path, simulat
 
 def test_every_epoch_crops_anew(tmp_path, simulated, small_model):
     # Nothing else can change: hardly a step is made, nothing is dropped, and one batch holds all videos.
-    arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0, learning_rate=1e-12, max_steps=12)
+    arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0, learning_rate=1e-12, max_steps=12, stretch=0)
     progress = train(
         *small_model(drop_path_rate=0.0, feature_dropout=0.0), simulated(8), simulated(3), tmp_path, arguments
     )
