@@ -705,10 +705,10 @@ class EsgNetTower(nn.Module):
 
 
 def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Mean semantic logit of a class inside a segment, in the quarter of its length before it, and in that after it.
+    """Mean semantic logit of a class in a segment, in a quarter of its length before and after, and in all the rest.
 
     A step covers half a cell to each side, and a quarter is at least a cell. Means are over real steps; what has less
-    than one of them says so much less, and nothing beyond the ends of a video.
+    than one of them says so much less, and nothing beyond the ends of a video. So does a rest shorter than the segment.
 
     Args:
         step_logits: `(B, T, C)`, above the prior, so that 0 says nothing.
@@ -716,30 +716,29 @@ def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tens
         start, end: `(B, P, C)` in grid positions, `start <= end`.
 
     Returns:
-        `(B, P, C, 3)`.
+        `(B, P, C, 4)`.
 
     >>> logits = torch.tensor([0.0, 0.0, 4.0, 4.0, 4.0, 4.0, 1.0, 1.0])[None, :, None]
     >>> start, end = torch.tensor([[[1.5]]]), torch.tensor([[[5.5]]])
     >>> segment_evidence(logits, torch.ones(1, 8, dtype=torch.bool), start, end)
-    tensor([[[[4., 0., 1.]]]])
+    tensor([[[[4.0000, 0.0000, 1.0000, 0.5000]]]])
     """
     num_steps, weight = step_logits.shape[1], mask[..., None].to(step_logits.dtype)
-    totals = F.pad((step_logits * weight).cumsum(dim=1), (0, 0, 1, 0))  # (B, T + 1, C): up to each edge of a step
-    counts = F.pad(weight.cumsum(dim=1), (0, 0, 1, 0)).expand_as(totals)
+    # Sums of logits and of steps up to each edge of a step: (2, B, T + 1, C).
+    sums = torch.stack([step_logits * weight, weight.expand_as(step_logits)]).cumsum(dim=2)
+    sums = F.pad(sums, (0, 0, 1, 0))
 
-    def up_to(positions: Tensor) -> list[Tensor]:
+    def up_to(positions: Tensor) -> Tensor:
         # Where half precision has overflowed, positions are no numbers, and an index must be one.
         edges = (positions + 0.5).nan_to_num(0.0).clamp(0, num_steps)
-        below = edges.floor().clamp(max=num_steps - 1).long()
-        return [x.gather(1, below).lerp(x.gather(1, below + 1), edges - below) for x in (totals, counts)]
+        below = edges.floor().clamp(max=num_steps - 1).long().expand(2, -1, -1, -1)
+        return sums.gather(2, below).lerp(sums.gather(2, below + 1), edges - below)
 
     quarter = ((end - start) / 4).clamp(min=1)
-    edges = [up_to(positions) for positions in (start - quarter, start, end, end + quarter)]
-    means = []
-    for first, last in ((1, 2), (0, 1), (2, 3)):
-        count = edges[last][1] - edges[first][1]
-        means.append((edges[last][0] - edges[first][0]) / count.clamp(min=1))
-    return torch.stack(means, dim=-1)
+    earliest, first, last, latest = (up_to(x) for x in (start - quarter, start, end, end + quarter))
+    totals, counts = zip(last - first, first - earliest, latest - last, sums[:, :, -1:] - (last - first), strict=True)
+    counts = (*counts[:3], counts[3].maximum(counts[0]))
+    return torch.stack(totals, dim=-1) / torch.stack(counts, dim=-1).clamp(min=1)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -813,7 +812,7 @@ class EsgNetPreTrainedModel(PreTrainedModel):
             init.constant_(module.classification_head.output.bias, self._prior_bias)
             init.ones_(module.level_scale)
             if module.evidence_weight is not None:
-                init.copy_(module.evidence_weight, torch.tensor([0.3, 0.0, 0.0]))
+                init.copy_(module.evidence_weight, torch.tensor([0.5, -0.05, -0.05, -0.25]))
             init.constant_(module.loss_normalizer, self.config.loss_normalizer_init)
         else:
             super()._init_weights(module)
@@ -908,8 +907,8 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         self.classification_head = EsgNetTower(config, config.num_labels)
         self.boundary_head = EsgNetTower(config, 2 * config.num_labels)
         self.level_scale = nn.Parameter(torch.empty(config.pyramid_levels))
-        # How much the semantic evidence inside, before and after a segment counts.
-        self.evidence_weight = nn.Parameter(torch.empty(3)) if config.use_semantic_interaction else None
+        # How much the semantic evidence inside a segment, before it, after it and in the rest of the video counts.
+        self.evidence_weight = nn.Parameter(torch.empty(4)) if config.use_semantic_interaction else None
         # Running count of positive points; a buffer, so that training goes on where it stopped.
         self.register_buffer("loss_normalizer", torch.tensor(config.loss_normalizer_init, dtype=torch.float32))
         self.post_init()

@@ -178,11 +178,12 @@ def test_evidence_of_a_segment_counts_real_steps_of_the_video_only():
     logits = torch.tensor([2.0, 4.0, 6.0, 100.0])[None, :, None]
     mask = torch.tensor([[1, 1, 1, 0]])
     start, end = torch.tensor([[[0.5], [2.5]]]), torch.tensor([[[4.5], [6.5]]])
-    inside, before, after = segment_evidence(logits, mask, start, end).unbind(-1)
-    # 0.5..4.5: steps 1 and 2 are whole and real; a quarter before, -0.5..0.5, is step 0; nothing real comes after.
-    assert (inside[0, 0].item(), before[0, 0].item(), after[0, 0].item()) == (5.0, 2.0, 0.0)
-    # 2.5..6.5 is beyond the video, and the quarter before it is step 2.
-    assert (inside[0, 1].item(), before[0, 1].item(), after[0, 1].item()) == (0.0, 6.0, 0.0)
+    evidence = segment_evidence(logits, mask, start, end)
+    # 0.5..4.5: steps 1 and 2 are whole and real; a quarter before, -0.5..0.5, is step 0; nothing real comes after; the
+    # rest, step 0 again, is half as long as what is inside.
+    assert evidence[0, 0, 0].tolist() == [5.0, 2.0, 0.0, 1.0]
+    # 2.5..6.5 is beyond the video, the quarter before it is step 2, and all three steps are the rest.
+    assert evidence[0, 1, 0].tolist() == [0.0, 6.0, 0.0, 4.0]
 
 
 def test_a_segment_whose_bounds_have_overflowed_has_no_evidence():
@@ -197,12 +198,21 @@ def test_semantic_evidence_for_a_class_raises_its_logits_and_no_other():
     model, batch = model_of(use_semantic_guidance=False, num_dependency_layers=0), features_of(12)
     with torch.no_grad():
         model.boundary_head.output.bias += 2.0  # segments of more than a cell, which have all of their evidence
+        model.evidence_weight[1:] = 0.0  # of what is inside alone
         before = model(**batch).logits
         model.model.semantic_interaction.stages[-1].classifiers[2].bias[3] += 2.0  # of the fused stream
         change = model(**batch).logits - before
     expected = torch.zeros_like(change)
-    expected[..., 3] = 0.3 * 2.0  # 0.3 inside, 0 before and after, is what the weights start from
+    expected[..., 3] = 0.5 * 2.0  # what the weight of the inside starts from
     torch.testing.assert_close(change, expected, atol=1e-5, rtol=0)
+
+
+def test_of_evidence_that_holds_all_through_a_video_a_short_segment_has_less_than_one_that_fills_it():
+    logits, mask = torch.full((1, 8, 1), 4.0), torch.ones(1, 8, dtype=torch.bool)
+    start, end = torch.tensor([[[1.5], [-0.5]]]), torch.tensor([[[3.5], [7.5]]])
+    evidence = segment_evidence(logits, mask, start, end) @ model_of().evidence_weight.detach()
+    # 4 x (0.5 - 0.05 - 0.05 - 0.25), and 4 x 0.5: beside a segment of the whole video there is nothing.
+    torch.testing.assert_close(evidence.flatten(), torch.tensor([0.6, 2.0]))
 
 
 def test_what_is_heard_adds_to_the_audio_and_fused_logits_of_every_stage_where_there_is_sound():
