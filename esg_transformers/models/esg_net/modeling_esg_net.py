@@ -89,7 +89,7 @@ class EsgNetEventLocalizationOutput(ModelOutput):
             `classification`, `boundary`, `semantic` and `router`, each without its weight.
         logits (`torch.FloatTensor` of shape `(B, P, C)`):
             Class logits of each point; a sigmoid each, since events overlap. With ESI they count what the semantic
-            logits say of the point's segment.
+            logits say of the point's segment, against what they say of the rest of the video.
         offsets (`torch.FloatTensor` of shape `(B, P, C, 2)`):
             For each class, distances from the point to the event's start and end, in strides of the point, >= 0.
         points (`torch.FloatTensor` of shape `(B, P, 2)`):
@@ -978,7 +978,11 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         )
 
     def _evidence_of(self, offsets: Tensor, outputs: EsgNetModelOutput) -> Tensor:
-        """What the last stage's fused semantic logits say of the segment of each point and class, `(B, P, C)`."""
+        """What the last stage's fused semantic logits say of the segment of each point and class, `(B, P, C)`.
+
+        Mostly it is how far they stand out from the rest of the video: by its scene a video may say something of a
+        class all along. A segment that fills the video is judged by what is inside alone.
+        """
         assert outputs.points is not None and outputs.point_mask is not None
         assert outputs.semantic_logits is not None and self.evidence_weight is not None
         positions, strides = outputs.points[..., None, :].unbind(-1)  # (B, P, 1) each
