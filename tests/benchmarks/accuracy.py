@@ -36,7 +36,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
+from esg_transformers import EsgNetConfig, EsgNetProcessor, UnavConfig, UnavForEventLocalization
 from esg_transformers.cli.sources import add_source_arguments, named_feature_set, open_source
 from esg_transformers.cli.train import add_settings, read_settings
 from esg_transformers.data.annotations import Example, replacing
@@ -158,6 +158,10 @@ def leave_out(branch: str) -> None:
 def run(arguments: argparse.Namespace) -> None:
     settings = read_settings(arguments, LocalizationTrainingArguments())
     fields = {name: json.loads(value) for name, value in (field.split("=", 1) for field in arguments.field)}
+    # A config keeps what it does not know: a misspelt ablation would be measured as the whole network.
+    known = (UnavConfig() if arguments.model == "unav" else EsgNetConfig()).to_dict()
+    if unknown := fields.keys() - known.keys():
+        raise SystemExit(f"The config of {arguments.model} has no field {', '.join(sorted(unknown))}; see its docstring.")
     accelerator = Accelerator(mixed_precision=None if settings.mixed_precision == "auto" else settings.mixed_precision)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.without_branch:

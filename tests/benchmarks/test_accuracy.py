@@ -76,3 +76,9 @@ def test_what_cannot_be_compared_is_refused(results, tmp_path):
     ):
         with pytest.raises(SystemExit, match=re.escape(message)):
             accuracy("compare", *ours, "--against", *theirs)
+
+
+def test_a_misspelt_ablation_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=re.escape("The config of tiny has no field num_layers; see its docstring.")):
+        accuracy(*RUN.split(), "--field", "num_layers=0", "--result", tmp_path / "result")
+    assert not (tmp_path / "result").exists()
