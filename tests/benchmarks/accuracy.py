@@ -161,7 +161,8 @@ def run(arguments: argparse.Namespace) -> None:
     # A config keeps what it does not know: a misspelt ablation would be measured as the whole network.
     known = (UnavConfig() if arguments.model == "unav" else EsgNetConfig()).to_dict()
     if unknown := fields.keys() - known.keys():
-        raise SystemExit(f"The config of {arguments.model} has no field {', '.join(sorted(unknown))}; see its docstring.")
+        names = ", ".join(sorted(unknown))
+        raise SystemExit(f"The config of {arguments.model} has no field {names}; see its docstring.")
     accelerator = Accelerator(mixed_precision=None if settings.mixed_precision == "auto" else settings.mixed_precision)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.without_branch:
