@@ -42,7 +42,8 @@ from esg_transformers.training.model import new_model
 if __name__ == "__main__":
     corpus, output, batch_size = sys.argv[1:]
     videos = EventCorpus(corpus, "train")
-    model, processor = new_model(videos, "tiny", drop_path_rate=0.0, feature_dropout=0.0, router_loss_weight=1.0)
+    still = {"drop_path_rate": 0.0, "feature_dropout": 0.0, "slot_noise": 0.0}
+    model, processor = new_model(videos, "tiny", **still, router_loss_weight=1.0)
     arguments = LocalizationTrainingArguments(
         epochs=2, warmup_epochs=0, learning_rate=1e-3, batch_size=int(batch_size), max_steps=32, tracker="none"
     )
@@ -244,7 +245,7 @@ def test_videos_without_events_are_learnt_from_and_named_as_such(tmp_path, simul
 def test_batches_that_are_put_together_make_the_step_of_one_batch(tmp_path, simulated, small_model):
     # Chance differs between batches of another size. With no momentum each batch is divided by its own positives.
     def model_of():
-        return small_model(drop_path_rate=0.0, feature_dropout=0.0, loss_normalizer_momentum=0.0)
+        return small_model(drop_path_rate=0.0, feature_dropout=0.0, slot_noise=0.0, loss_normalizer_momentum=0.0)
 
     arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0)
     alone = train(*model_of(), simulated(20), simulated(3), tmp_path / "alone", arguments)
@@ -333,7 +334,11 @@ def test_every_epoch_crops_anew(tmp_path, simulated, small_model):
     # Nothing else can change: hardly a step is made, nothing is dropped, and one batch holds all videos.
     arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=0, learning_rate=1e-12, max_steps=12, stretch=0)
     progress = train(
-        *small_model(drop_path_rate=0.0, feature_dropout=0.0), simulated(8), simulated(3), tmp_path, arguments
+        *small_model(drop_path_rate=0.0, feature_dropout=0.0, slot_noise=0.0),
+        simulated(8),
+        simulated(3),
+        tmp_path,
+        arguments,
     )
     first, second = (record["semantic"] for record in progress.log)
     assert abs(first - second) > 1e-3

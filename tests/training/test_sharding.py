@@ -25,10 +25,10 @@ features = {
 
 def start():
     torch.manual_seed(0)
-    still = {"drop_path_rate": 0.0, "feature_dropout": 0.0}
+    still = {"drop_path_rate": 0.0, "feature_dropout": 0.0, "slot_noise": 0.0}
     config = EsgNetConfig.of_size("tiny", visual_size=6, audio_size=4, num_labels=2, **still)
     model = EsgNetForEventLocalization(config)
-    for layer in model.model.dependency_mixture.layers:
+    for layer in model.dependency_mixture.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

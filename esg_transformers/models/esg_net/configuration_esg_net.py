@@ -11,7 +11,6 @@ SIZES = {
         "hidden_size": 64,
         "intermediate_size": 128,
         "semantic_size": 32,
-        "num_event_slots": 4,
         "head_size": 64,
     },
     "small": {"hidden_size": 256, "intermediate_size": 384, "head_size": 160},
@@ -63,24 +62,27 @@ class EsgNetConfig(PreTrainedConfig):
         use_semantic_guidance (`bool`, *optional*, defaults to `True`):
             Whether a stage's class probabilities gate what enters the next stage (an ablation when `False`).
         feature_dropout (`float`, *optional*):
-            Share of a stream's features that is dropped for the loss of their linear path to the classes. By default
-            `1 - 4 / sqrt(size)`, where that is above 0: 0.9 of 1536 features.
+            Share of a stream's features that their linear path to the classes does not see in training. By default
+            `1 - 6 / sqrt(size)`, where that is above 0: 0.85 of 1536 features.
         pyramid_levels (`int`, *optional*, defaults to 6):
             Temporal resolutions; level `l` has one point every `2**l` steps. More levels reach longer events.
-        num_dependency_layers (`int`, *optional*, defaults to 2):
-            MoDE: mixtures of dependency experts in series. 0 turns MoDE off (an ablation).
-        num_experts (`int`, *optional*, defaults to 4):
-            Dependency experts of each mixture.
-        num_event_slots (`int`, *optional*, defaults to 8):
-            Event slots that one expert relates to each other, in place of one per class.
-        event_slot_size (`int`, *optional*, defaults to 16):
-            Width of an event slot; even.
         head_size (`int`, *optional*, defaults to 192):
             Width of the classification and boundary towers.
         num_head_layers (`int`, *optional*, defaults to 2):
             Masked convolutions of each tower before its output layer.
         prior_probability (`float`, *optional*, defaults to 0.01):
             Class probability that the output biases start from, so that background does not dominate the first steps.
+        num_dependency_layers (`int`, *optional*, defaults to 2):
+            MoDE: mixtures of dependency experts in series. 0 turns MoDE off (an ablation).
+        num_experts (`int`, *optional*, defaults to 4):
+            Dependency experts of each mixture.
+        num_event_slots (`int`, *optional*, defaults to 8):
+            Event slots of a video: the classes that it says most of, whose events the experts relate to each other.
+        event_slot_size (`int`, *optional*, defaults to 16):
+            Width of an event slot; even.
+        slot_noise (`float`, *optional*, defaults to 2.5):
+            Standard deviation, in logits, of the error that an event slot hears in training in how much its video says
+            of its class. Of videos that it has learnt from, ESI says too surely which classes are there.
         focal_alpha (`float`, *optional*, defaults to 0.25):
             Weight of positives in the focal losses.
         focal_gamma (`float`, *optional*, defaults to 2.0):
@@ -111,7 +113,6 @@ class EsgNetConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = [
         "loss_dict",
         "semantic_logits",
-        "feature_logits",
         "router_weights",
         "last_hidden_state",
         "hidden_states",
@@ -139,15 +140,16 @@ class EsgNetConfig(PreTrainedConfig):
     feature_dropout: float | int | None = None
     # temporal pyramid
     pyramid_levels: int = 6
+    # heads
+    head_size: int = 192
+    num_head_layers: int = 2
+    prior_probability: float = 0.01
     # mixture of dependency experts
     num_dependency_layers: int = 2
     num_experts: int = 4
     num_event_slots: int = 8
     event_slot_size: int = 16
-    # heads
-    head_size: int = 192
-    num_head_layers: int = 2
-    prior_probability: float = 0.01
+    slot_noise: float | int = 2.5
     # losses
     focal_alpha: float = 0.25
     focal_gamma: float | int = 2.0
@@ -217,6 +219,8 @@ class EsgNetConfig(PreTrainedConfig):
             )
         if self.event_slot_size < 2 or self.event_slot_size % 2:
             raise ValueError(f"`event_slot_size` must be even and at least 2; got {self.event_slot_size}.")
+        if self.slot_noise < 0:
+            raise ValueError(f"`slot_noise` must be 0 (none) or more; got {self.slot_noise}.")
         for name in ("drop_path_rate", "feature_dropout", "loss_normalizer_momentum"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1); got {getattr(self, name)}.")

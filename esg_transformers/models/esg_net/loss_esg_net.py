@@ -93,10 +93,10 @@ def step_targets(num_steps: int, segment_labels: Tensor, class_labels: Tensor, n
 def semantic_guidance_loss(
     semantic_logits: tuple[Tensor, ...], targets: Tensor, attention_mask: Tensor, alpha: float, gamma: float
 ) -> Tensor:
-    """Mean over all logits and streams of the focal losses of the steps' classes, per positive (step, class) pair.
+    """Mean over stages and streams of the focal losses of the steps' classes, per positive (step, class) pair.
 
     Args:
-        semantic_logits: of the features and of each stage `(B, 3, T, C)`, the streams being visual, audio and fused.
+        semantic_logits: of each stage `(B, 3, T, C)`, the streams being visual, audio and fused.
         targets: `(B, T, C)`, see `step_targets`.
         attention_mask: `(B, T)`, 1 = real.
     """

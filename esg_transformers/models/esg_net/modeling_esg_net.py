@@ -1,8 +1,8 @@
-"""ESG-Net (arXiv 2507.09945), in the order of its forward pass: embeddings, early semantic interaction, pyramid, MoDE,
-heads.
+"""ESG-Net (arXiv 2507.09945), in the order of its forward pass: embeddings, early semantic interaction, pyramid, heads,
+MoDE.
 
 The letters of the shapes: B videos, T steps, P points on all pyramid levels, C classes, D hidden size, S semantic
-stages, L levels, E experts, K event slots of an expert.
+stages, L levels, E experts, K event slots of a video.
 
 The authors have published no code. Published are the two parts and their purpose: ESI fuses audio and video in several
 early stages, each with classification losses of its own; MoDE is a series of mixtures of experts with adaptive weights
@@ -55,11 +55,6 @@ class EsgNetModelOutput(ModelOutput):
             1 for points on real steps, 0 on padding.
         semantic_logits (`tuple(torch.FloatTensor)`):
             For each stage `(B, 3, T, C)`, the streams being visual, audio and fused. `None` without ESI.
-        feature_logits (`torch.FloatTensor` of shape `(B, 3, T, C)`):
-            As one of `semantic_logits`, of the linear path from the features by itself. In training of a random part
-            of the features, see `feature_dropout`; the stages count all features. `None` without ESI.
-        router_weights (`tuple(torch.FloatTensor)`):
-            For each layer of MoDE `(B, P, E)`: how much each expert counts at each point. `None` without MoDE.
         hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
             For each stage `(B, T, D)`: the fused stream after it. Empty without ESI.
         attentions (`tuple(torch.FloatTensor)`, returned with `output_attentions=True` and
@@ -71,8 +66,6 @@ class EsgNetModelOutput(ModelOutput):
     points: Tensor | None = None
     point_mask: Tensor | None = None
     semantic_logits: tuple[Tensor, ...] | None = None
-    feature_logits: Tensor | None = None
-    router_weights: tuple[Tensor, ...] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -96,7 +89,10 @@ class EsgNetEventLocalizationOutput(ModelOutput):
             Position and stride of each point, in grid cells; the same for every video.
         point_mask (`torch.LongTensor` of shape `(B, P)`):
             1 for points on real steps, 0 on padding.
-        semantic_logits, feature_logits, router_weights, last_hidden_state, hidden_states, attentions:
+        router_weights (`tuple(torch.FloatTensor)`):
+            For each layer of MoDE `(B, P, E)`: how much each expert counts at each point, the mean of its event slots.
+            `None` without MoDE.
+        semantic_logits, last_hidden_state, hidden_states, attentions:
             See [`EsgNetModelOutput`].
     """
 
@@ -106,9 +102,8 @@ class EsgNetEventLocalizationOutput(ModelOutput):
     offsets: Tensor | None = None
     points: Tensor | None = None
     point_mask: Tensor | None = None
-    semantic_logits: tuple[Tensor, ...] | None = None
-    feature_logits: Tensor | None = None
     router_weights: tuple[Tensor, ...] | None = None
+    semantic_logits: tuple[Tensor, ...] | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
@@ -376,24 +371,18 @@ class EsgNetFeatureSemantics(nn.Module):
     """What the features of a step say by themselves: a linear map of them, normalised, to the semantic space.
 
     The stages add to it what the streams' context says. It starts from zero: at first the logits are those of the
-    stages alone. Many features would let it learn a few videos by heart, and the stages would leave it little to learn:
-    it has a loss of its own too, for which most of the features are dropped.
+    stages alone. Many features would let it learn a few videos by heart, so in training most of them are dropped.
     """
 
     def __init__(self, config: EsgNetConfig, in_size: int):
         super().__init__()
         self.norm = nn.LayerNorm(in_size)
+        default = max(0.0, 1 - 6 / math.sqrt(in_size))
+        self.dropout = nn.Dropout(default if config.feature_dropout is None else config.feature_dropout)
         self.projection = nn.Linear(in_size, config.semantic_size, bias=False)
-        default = max(0.0, 1 - 4 / math.sqrt(in_size))
-        self.dropout = default if config.feature_dropout is None else config.feature_dropout
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What all features say, and what those say that are not dropped: `(B, T, semantic size)` each."""
-        normed = self.norm(features)
-        whole = self.projection(normed).masked_fill(~mask[..., None], 0.0)
-        if not (self.training and self.dropout):
-            return whole, whole
-        return whole, self.projection(F.dropout(normed, self.dropout)).masked_fill(~mask[..., None], 0.0)
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        return self.projection(self.dropout(self.norm(features))).masked_fill(~mask[..., None], 0.0)
 
 
 class EsgNetSemanticClassifier(nn.Module):
@@ -448,17 +437,17 @@ class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
         visual_keys: Tensor | None,
         audio_keys: Tensor | None,
         rotary: Rotary,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         visual, audio = self.stem(visual, audio, visual_mask, audio_mask, visual_keys, audio_keys, rotary)
         fused = fused + self.fusion(visual, audio, visual_mask, audio_mask)
         streams = [visual, audio, fused]
         logits = [classifier(x, prototypes) for classifier, x in zip(self.classifiers, streams, strict=True)]
         semantic_logits = torch.stack(logits, dim=1) + feature_logits  # (B, 3, T, C)
-        evidence = semantic_logits[:, 2].sigmoid() @ prototypes  # (B, T, semantic size)
         if self.guidance is not None:
+            evidence = semantic_logits[:, 2].sigmoid() @ prototypes  # (B, T, semantic size)
             streams = [guidance(x, evidence) for guidance, x in zip(self.guidance, streams, strict=True)]
         visual, audio, fused = streams
-        return fused, visual, audio, semantic_logits, evidence
+        return fused, visual, audio, semantic_logits
 
 
 class EsgNetSemanticInteraction(nn.Module):
@@ -486,11 +475,8 @@ class EsgNetSemanticInteraction(nn.Module):
         audio_features: Tensor,
         visual_mask: Tensor,
         audio_mask: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None, Tensor | None, Tensor | None]:
-        """Fused, visual and audio (B, T, D), the logits of the stages and of the features (B, 3, T, C), the evidence.
-
-        The evidence is `(B, T, semantic size)`.
-        """
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None]:
+        """Fused, visual and audio (B, T, D), and each stage's logits (B, 3, T, C)."""
         config = self.config
         rotary = rotary_positions(
             visual.shape[1], config.hidden_size // config.num_attention_heads, config.rope_theta, visual
@@ -501,21 +487,16 @@ class EsgNetSemanticInteraction(nn.Module):
         if not config.use_semantic_interaction:
             for stage in self.stages:
                 visual, audio = stage(visual, audio, *context)
-            return self.fusion(visual, audio, visual_mask, audio_mask), visual, audio, None, None, None
+            return self.fusion(visual, audio, visual_mask, audio_mask), visual, audio, None
         prototypes = F.normalize(self.prototypes, dim=-1)
         seen = self.visual_semantics(visual_features, visual_mask)
         heard = self.audio_semantics(audio_features, audio_mask)
-        counted, own_logits = (
-            torch.stack([by_eye, by_ear, by_eye + by_ear], dim=1) @ prototypes.T
-            for by_eye, by_ear in zip(seen, heard, strict=True)
-        )
-        bias = torch.stack([classifier.bias for classifier in self.stages[0].classifiers])  # type: ignore[union-attr]
-        own_logits = own_logits + bias[:, None]
+        feature_logits = torch.stack([seen, heard, seen + heard], dim=1) @ prototypes.T
         fused, semantic_logits = torch.zeros_like(visual), []
         for stage in self.stages:
-            fused, visual, audio, logits, evidence = stage(fused, visual, audio, prototypes, counted, *context)
+            fused, visual, audio, logits = stage(fused, visual, audio, prototypes, feature_logits, *context)
             semantic_logits.append(logits)
-        return fused, visual, audio, tuple(semantic_logits), own_logits, evidence
+        return fused, visual, audio, tuple(semantic_logits)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -590,95 +571,6 @@ class EsgNetPyramid(nn.Module):
         return pyramid
 
 
-# ------------------------------------------------------------------------------------------ mixture of dependency
-# experts
-
-
-class EsgNetDependencyExperts(GradientCheckpointingLayer):
-    """A mixture of E dependency experts: x + sum over experts of router weight times expert(x), at every point.
-
-    Every expert projects a point to K event slots and relates them in two branches, as UnAV's dependency block does
-    with one slot per class: **temporal** attention over the points of a level within a slot, and **co-occurrence**
-    attention over the slots of a point. The cost does not grow with the number of classes. All experts run and the
-    router weighs them (a dense mixture); their matrices stand side by side, so that one product serves all.
-    """
-
-    def __init__(self, config: EsgNetConfig):
-        super().__init__()
-        self.config = config
-        self.is_causal = False
-        self.shape = (config.num_experts, config.num_event_slots, config.event_slot_size)
-        size = config.num_experts * config.num_event_slots * config.event_slot_size
-        self.norm = nn.LayerNorm(config.hidden_size)
-        evidence_size = config.semantic_size if config.use_semantic_interaction else 0
-        self.router = nn.Linear(config.hidden_size + evidence_size, config.num_experts)
-        self.slots = nn.Linear(config.hidden_size, size)
-        self.slot_norm = nn.LayerNorm(config.event_slot_size)
-        self.temporal = nn.Parameter(
-            torch.empty(config.num_experts, config.event_slot_size, 3 * config.event_slot_size)
-        )
-        self.cooccurrence = nn.Parameter(torch.empty_like(self.temporal))
-        self.output = nn.Linear(size, config.hidden_size)
-        self.drop_path = EsgNetDropPath(config.drop_path_rate)
-
-    def forward(
-        self, hidden_states: Tensor, evidence: Tensor | None, level_masks: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """(B, P, D) and evidence (B, P, semantic size) or `None` -> features (B, P, D), router weights (B, P, E)."""
-        normed = self.norm(hidden_states)
-        routed = normed if evidence is None else torch.cat([normed, evidence], dim=-1)
-        weights = self.router(routed).softmax(dim=-1)  # (B, P, E)
-        slots = self.slots(normed).unflatten(-1, self.shape)  # (B, P, E, K, slot size)
-        normed_slots = self.slot_norm(slots)
-        related = slots + self._temporal(normed_slots, level_masks) + self._cooccurrence(normed_slots)
-        update = self.output((F.gelu(related) * weights[..., None, None]).flatten(2))
-        return hidden_states + self.drop_path(update), weights
-
-    def _temporal(self, slots: Tensor, level_masks: list[Tensor]) -> Tensor:
-        query, key, value = torch.einsum("bpeki,eij->bpekj", slots, self.temporal).flatten(2, 3).chunk(3, dim=-1)
-        lengths = [mask.shape[1] for mask in level_masks]
-        output = []
-        for mask, q, k, v in zip(level_masks, *(x.split(lengths, dim=1) for x in (query, key, value)), strict=True):
-            rotary = rotary_positions(mask.shape[1], q.shape[-1], self.config.rope_theta, q)
-            q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, E * K, T / 2**l, slot size)
-            keys = attention_mask_for(self.config, q[:, 0], k[:, 0], mask)
-            output.append(attend(self, self.config, rotate(q, rotary), rotate(k, rotary), v, keys)[0])
-        return torch.cat(output, dim=1).unflatten(2, self.shape[:2])
-
-    def _cooccurrence(self, slots: Tensor) -> Tensor:
-        states = torch.einsum("bpeki,eij->bpekj", slots, self.cooccurrence).flatten(0, 1)
-        query, key, value = states.chunk(3, dim=-1)  # (B * P, E, K, slot size): an expert is a head, slots its sequence
-        related = attend(self, self.config, query, key, value, None)[0].transpose(1, 2)
-        return related.unflatten(0, slots.shape[:2])
-
-
-class EsgNetDependencyMixture(nn.Module):
-    """MoDE: mixtures of dependency experts in series, with weights shared by the levels."""
-
-    def __init__(self, config: EsgNetConfig):
-        super().__init__()
-        self.layers = nn.ModuleList(EsgNetDependencyExperts(config) for _ in range(config.num_dependency_layers))
-
-    def forward(
-        self, pyramid: list[Tensor], evidence: Tensor | None, mask: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-        """Features of all points (B, P, D) and each layer's router weights (B, P, E), from levels (B, T / 2**l, D)."""
-        hidden_states = torch.cat(pyramid, dim=1)
-        if not self.layers:
-            return hidden_states, None
-        level_masks = [mask[:, :: 2**level] for level in range(len(pyramid))]
-        if evidence is not None:
-            level_evidence = [evidence]
-            for level_mask in level_masks[:-1]:
-                level_evidence.append(downsample_mean(level_evidence[-1], level_mask))
-            evidence = torch.cat(level_evidence, dim=1)
-        router_weights = []
-        for layer in self.layers:
-            hidden_states, weights = layer(hidden_states, evidence, level_masks)
-            router_weights.append(weights)
-        return hidden_states, tuple(router_weights)
-
-
 # -----------------------------------------------------------------------------------------------------------------
 # heads
 
@@ -739,6 +631,142 @@ def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tens
     totals, counts = zip(last - first, first - earliest, latest - last, sums[:, :, -1:] - (last - first), strict=True)
     counts = (*counts[:3], counts[3].maximum(counts[0]))
     return torch.stack(totals, dim=-1) / torch.stack(counts, dim=-1).clamp(min=1)
+
+
+# ------------------------------------------------------------------------------------------ mixture of dependency
+# experts
+
+
+class EsgNetDependencyExperts(GradientCheckpointingLayer):
+    """A mixture of E dependency experts: x + sum over experts of router weight times expert(x), for every event slot.
+
+    An expert relates the slots of a video in two branches, as UnAV's dependency block does with a slot for every class:
+    **temporal** attention over the points of a level within a slot, and **co-occurrence** attention over the slots of a
+    point. No weight belongs to a class. All experts run and the router weighs them (a dense mixture); their matrices
+    stand side by side, so that one product serves all.
+    """
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.config = config
+        self.is_causal = False
+        self.num_experts, size = config.num_experts, config.event_slot_size
+        self.norm = nn.LayerNorm(size)
+        self.router = nn.Linear(size, config.num_experts)
+        self.slots = nn.Linear(size, config.num_experts * size)
+        self.slot_norm = nn.LayerNorm(size)
+        self.temporal = nn.Parameter(torch.empty(config.num_experts, size, 3 * size))
+        self.cooccurrence = nn.Parameter(torch.empty_like(self.temporal))
+        self.output = nn.Linear(config.num_experts * size, size)
+        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+
+    def forward(self, slots: Tensor, level_masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Slots (B, P, K, slot size) -> slots of the same shape, router weights (B, P, K, E)."""
+        normed = self.norm(slots)
+        weights = self.router(normed).softmax(dim=-1)
+        states = self.slots(normed).unflatten(-1, (self.num_experts, -1)).transpose(2, 3)  # (B, P, E, K, slot size)
+        normed_states = self.slot_norm(states)
+        related = states + self._temporal(normed_states, level_masks) + self._cooccurrence(normed_states)
+        update = self.output((F.gelu(related).transpose(2, 3) * weights[..., None]).flatten(3))
+        return slots + self.drop_path(update), weights
+
+    def _temporal(self, slots: Tensor, level_masks: list[Tensor]) -> Tensor:
+        query, key, value = torch.einsum("bpeki,eij->bpekj", slots, self.temporal).flatten(2, 3).chunk(3, dim=-1)
+        lengths = [mask.shape[1] for mask in level_masks]
+        output = []
+        for mask, q, k, v in zip(level_masks, *(x.split(lengths, dim=1) for x in (query, key, value)), strict=True):
+            rotary = rotary_positions(mask.shape[1], q.shape[-1], self.config.rope_theta, q)
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, E * K, T / 2**l, slot size)
+            keys = attention_mask_for(self.config, q[:, 0], k[:, 0], mask)
+            output.append(attend(self, self.config, rotate(q, rotary), rotate(k, rotary), v, keys)[0])
+        return torch.cat(output, dim=1).unflatten(2, slots.shape[2:4])
+
+    def _cooccurrence(self, slots: Tensor) -> Tensor:
+        states = torch.einsum("bpeki,eij->bpekj", slots, self.cooccurrence).flatten(0, 1)
+        query, key, value = states.chunk(3, dim=-1)  # (B * P, E, K, slot size): an expert is a head, slots its sequence
+        related = attend(self, self.config, query, key, value, None)[0].transpose(1, 2)
+        return related.unflatten(0, slots.shape[:2])
+
+
+class EsgNetDependencyMixture(nn.Module):
+    """MoDE: what the other events of a video say of an event, by mixtures of dependency experts in series.
+
+    A video has an event slot for each of the K classes that it says most of. At every point a slot starts from what the
+    heads say of its class there and from the semantic evidence of all three streams for the segment, in and around it;
+    the mixtures relate the slots, with weights shared by levels and classes; and what comes out corrects the class
+    logit and the offsets. It starts from no correction. Nothing is learnt through what a slot starts from: the heads
+    and ESI have losses of their own.
+    """
+
+    def __init__(self, config: EsgNetConfig):
+        super().__init__()
+        self.config = config
+        # Logit and offsets; of each stream the evidence inside, before, after and in the rest, and that at the point.
+        num_inputs = 1 + 2 + (3 * (4 + 1) if config.use_semantic_interaction else 0)
+        self.slots = nn.Linear(num_inputs, config.event_slot_size)
+        self.layers = nn.ModuleList(EsgNetDependencyExperts(config) for _ in range(config.num_dependency_layers))
+        self.norm = nn.LayerNorm(config.event_slot_size)
+        self.correction = nn.Linear(config.event_slot_size, 3)
+
+    def forward(
+        self,
+        logits: Tensor,
+        offsets: Tensor,
+        step_logits: Tensor | None,
+        points: Tensor,
+        level_masks: list[Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """
+        Args:
+            logits: `(B, P, C)`, of the classification head, above the prior.
+            offsets: `(B, P, C, 2)`, of the boundary head, in strides, >= 0.
+            step_logits: `(B, 3, T, C)`, of the last semantic stage, above the prior, or `None` without ESI.
+            points: `(B, P, 2)`.
+            level_masks: of each level `(B, T / 2**l)`.
+
+        Returns:
+            The correction `(B, P, C, 3)` of the class logit and of both offsets before they are made positive, 0 for
+            classes that have no slot; and each layer's router weights `(B, P, E)`, the mean of the slots.
+        """
+        said = logits if step_logits is None else step_logits[:, 2]
+        mask = torch.cat(level_masks, dim=1) if step_logits is None else level_masks[0]
+        most = said.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)  # (B, C)
+        classes = most.topk(min(self.config.num_event_slots, most.shape[-1])).indices  # (B, K)
+        of_slots = classes[:, None].expand(-1, logits.shape[1], -1)  # (B, P, K)
+        of_pairs = of_slots[..., None].expand(-1, -1, -1, 2)
+        offsets = offsets.gather(2, of_pairs)
+        inputs = [logits.gather(2, of_slots)[..., None] / 4, offsets.log1p()]
+        if step_logits is not None:
+            inputs += self._evidence(step_logits, classes, offsets, points, level_masks)
+        slots = self.slots(torch.cat(inputs, dim=-1).to(self.slots.weight.dtype))
+        router_weights = []
+        for layer in self.layers:
+            slots, weights = layer(slots, level_masks)
+            router_weights.append(weights.mean(dim=2))
+        correction = self.correction(self.norm(slots))
+        of_slots = of_slots[..., None].expand(-1, -1, -1, 3)
+        whole = correction.new_zeros(*logits.shape, 3).scatter(2, of_slots, correction)
+        return whole, tuple(router_weights)
+
+    def _evidence(
+        self, step_logits: Tensor, classes: Tensor, offsets: Tensor, points: Tensor, level_masks: list[Tensor]
+    ) -> list[Tensor]:
+        """Evidence of each stream for the segments `(B, P, K, 12)`, and what it says at the point `(B, P, K, 3)`."""
+        of_steps = classes[:, None, None].expand(-1, *step_logits.shape[1:3], -1)
+        step_logits = step_logits.gather(3, of_steps)  # (B, 3, T, K)
+        if self.training and self.config.slot_noise:
+            # Of the videos they learn from, ESI's logits know too well which classes are there.
+            noise = torch.randn_like(step_logits[:, :2, :1]) * self.config.slot_noise / math.sqrt(2)
+            step_logits = step_logits + torch.cat([noise, noise.sum(dim=1, keepdim=True)], dim=1)
+        positions, strides = points[..., None, :].unbind(-1)  # (B, P, 1) each
+        before, after = (offsets * strides[..., None]).unbind(-1)
+        start, end = positions - before, positions + after
+        evidence = [segment_evidence(logits, level_masks[0], start, end) / 4 for logits in step_logits.unbind(dim=1)]
+        pooled = [step_logits.transpose(1, 2).flatten(2)]  # (B, T, 3 * K)
+        for mask in level_masks[:-1]:
+            pooled.append(downsample_mean(pooled[-1], mask))
+        at_points = torch.cat(pooled, dim=1).unflatten(-1, (3, -1)).transpose(2, 3) / 4  # (B, P, K, 3)
+        return [*evidence, at_points]
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -809,6 +837,8 @@ class EsgNetPreTrainedModel(PreTrainedModel):
             init.uniform_(module.temporal, -bound, bound)
             init.uniform_(module.cooccurrence, -bound, bound)
         elif isinstance(module, EsgNetForEventLocalization):
+            if module.dependency_mixture is not None:
+                init.zeros_(module.dependency_mixture.correction.weight)
             init.constant_(module.classification_head.output.bias, self._prior_bias)
             init.ones_(module.level_scale)
             if module.evidence_weight is not None:
@@ -835,7 +865,6 @@ class EsgNetModel(EsgNetPreTrainedModel):
         self.embeddings = EsgNetEmbeddings(config)
         self.semantic_interaction = EsgNetSemanticInteraction(config)
         self.pyramid = EsgNetPyramid(config)
-        self.dependency_mixture = EsgNetDependencyMixture(config)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.gradient_checkpointing = False
         self.post_init()
@@ -877,21 +906,18 @@ class EsgNetModel(EsgNetPreTrainedModel):
         # Features come as float32, whatever the weights are.
         visual_features, audio_features = visual_features.to(self.dtype), audio_features.to(self.dtype)
         visual, audio = self.embeddings(visual_features, audio_features, visual_mask, audio_mask)
-        fused, visual, audio, semantic_logits, feature_logits, evidence = self.semantic_interaction(
+        fused, visual, audio, semantic_logits = self.semantic_interaction(
             visual, audio, visual_features, audio_features, visual_mask, audio_mask
         )
         pyramid = self.pyramid(fused, visual, audio, mask, visual_mask, audio_mask)
-        hidden_states, router_weights = self.dependency_mixture(pyramid, evidence, mask)
 
         points = TemporalPoints.for_pyramid(num_steps, self.config.pyramid_levels, device=mask.device)
         point_mask = torch.cat([mask[:, :: 2**level] for level in range(self.config.pyramid_levels)], dim=1)
         return EsgNetModelOutput(
-            last_hidden_state=self.norm(hidden_states),
+            last_hidden_state=self.norm(torch.cat(pyramid, dim=1)),
             points=torch.stack([points.positions, points.strides], dim=-1).repeat(batch_size, 1, 1),
             point_mask=point_mask.long(),
             semantic_logits=semantic_logits,
-            feature_logits=feature_logits,
-            router_weights=router_weights,
         )
 
 
@@ -907,6 +933,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         self.classification_head = EsgNetTower(config, config.num_labels)
         self.boundary_head = EsgNetTower(config, 2 * config.num_labels)
         self.level_scale = nn.Parameter(torch.empty(config.pyramid_levels))
+        self.dependency_mixture = EsgNetDependencyMixture(config) if config.num_dependency_layers else None
         # How much the semantic evidence inside a segment, before it, after it and in the rest of the video counts.
         self.evidence_weight = nn.Parameter(torch.empty(4)) if config.use_semantic_interaction else None
         # Running count of positive points; a buffer, so that training goes on where it stopped.
@@ -954,14 +981,26 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         scale = self.level_scale.repeat_interleave(
             torch.tensor(lengths, device=logits.device), output_size=sum(lengths)
         )
-        offsets = self.boundary_head(outputs.last_hidden_state, level_masks).unflatten(-1, (-1, 2))
-        offsets = F.softplus(offsets * scale[:, None, None])
+        distances = self.boundary_head(outputs.last_hidden_state, level_masks).unflatten(-1, (-1, 2))
+        distances = distances * scale[:, None, None]
+        router_weights = None
+        if self.dependency_mixture is not None:
+            said = None if outputs.semantic_logits is None else outputs.semantic_logits[-1]
+            correction, router_weights = self.dependency_mixture(
+                logits.detach().float() - self._prior_bias,
+                F.softplus(distances.detach().float()),
+                None if said is None else said.detach().float() - self._prior_bias,
+                outputs.points,
+                level_masks,
+            )
+            logits, distances = logits + correction[..., 0], distances + correction[..., 1:]
+        offsets = F.softplus(distances)
         if outputs.semantic_logits is not None:
             logits = logits + self._evidence_of(offsets, outputs).to(logits.dtype)
 
         loss, loss_dict = None, None
         if segment_labels is not None and class_labels is not None:
-            loss, loss_dict = self._loss(logits, offsets, outputs, segment_labels, class_labels)
+            loss, loss_dict = self._loss(logits, offsets, outputs, router_weights, segment_labels, class_labels)
         return EsgNetEventLocalizationOutput(
             loss=loss,
             loss_dict=loss_dict,
@@ -969,9 +1008,8 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
             offsets=offsets,
             points=outputs.points,
             point_mask=outputs.point_mask,
+            router_weights=router_weights,
             semantic_logits=outputs.semantic_logits,
-            feature_logits=outputs.feature_logits,
-            router_weights=outputs.router_weights,
             last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -998,6 +1036,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         logits: Tensor,
         offsets: Tensor,
         outputs: EsgNetModelOutput,
+        router_weights: tuple[Tensor, ...] | None,
         segment_labels: Tensor,
         class_labels: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -1022,19 +1061,19 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         normalizer = self.loss_normalizer / num_processes()
         loss_dict = {"classification": classification / normalizer, "boundary": boundary / normalizer}
         loss = loss_dict["classification"] + config.boundary_loss_weight * loss_dict["boundary"]
-        if outputs.semantic_logits is not None and outputs.feature_logits is not None:
+        if outputs.semantic_logits is not None:
             num_steps = outputs.semantic_logits[0].shape[2]
             targets = step_targets(num_steps, segment_labels.float(), class_labels, config.num_labels)
             loss_dict["semantic"] = semantic_guidance_loss(
-                (outputs.feature_logits, *outputs.semantic_logits),
+                outputs.semantic_logits,
                 targets,
                 outputs.point_mask[:, :num_steps],
                 config.focal_alpha,
                 config.focal_gamma,
             )
             loss = loss + config.semantic_loss_weight * loss_dict["semantic"]
-        if outputs.router_weights is not None:
-            loss_dict["router"] = router_balance_loss(outputs.router_weights, outputs.point_mask)
+        if router_weights is not None:
+            loss_dict["router"] = router_balance_loss(router_weights, outputs.point_mask)
             loss = loss + config.router_loss_weight * loss_dict["router"]
         return loss, loss_dict
 

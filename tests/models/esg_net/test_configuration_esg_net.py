@@ -31,6 +31,7 @@ def test_a_config_that_is_saved_and_loaded_is_the_same(tmp_path):
         ({"feature_window": 0}, "feature grid"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),
         ({"feature_dropout": -0.1}, "feature_dropout"),
+        ({"slot_noise": -1.0}, "slot_noise"),
         ({"prior_probability": 0.0}, "prior_probability"),
         ({"id2label": {0: "alarm", 2: "dog"}}, "0, 1, 2"),
         ({"id2label": {0: "alarm", 1: "alarm"}}, "different"),

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel
@@ -22,8 +24,12 @@ SIZES = {
 
 
 def model_of(**fields):
+    """A model whose mixtures correct something, as after training; they start from no correction."""
     torch.manual_seed(0)
-    return EsgNetForEventLocalization(EsgNetConfig(**SIZES | fields)).eval()
+    model = EsgNetForEventLocalization(EsgNetConfig(**SIZES | fields)).eval()
+    if model.dependency_mixture is not None:
+        torch.nn.init.normal_(model.dependency_mixture.correction.weight)
+    return model
 
 
 def features_of(*lengths, seed=1):
@@ -149,7 +155,7 @@ def test_every_ablation_learns_saves_and_loads(fields, tmp_path):
 
 def test_switched_off_parts_leave_their_outputs_and_losses_out():
     plain = model_of(use_semantic_interaction=False, num_dependency_layers=0)(**labelled(features_of(12)))
-    assert plain.semantic_logits is None and plain.feature_logits is None and plain.router_weights is None
+    assert plain.semantic_logits is None and plain.router_weights is None
     assert set(plain.loss_dict) == {"classification", "boundary"}
     whole = model_of()(**labelled(features_of(12)))
     assert set(whole.loss_dict) == {"classification", "boundary", "semantic", "router"}
@@ -227,35 +233,29 @@ def test_what_is_heard_adds_to_the_audio_and_fused_logits_of_every_stage_where_t
         normed = torch.nn.functional.layer_norm(batch["audio_features"], batch["audio_features"].shape[-1:])
         prototypes = torch.nn.functional.normalize(interaction.prototypes, dim=-1)
         heard = normed @ interaction.audio_semantics.projection.weight.T @ prototypes.T * batch["audio_mask"][..., None]
-        by_themselves = model(**batch).feature_logits
     assert len(after) == 2 and heard.abs().max() > 0.1
-    prior = torch.tensor(0.01).logit()
-    torch.testing.assert_close(by_themselves[:, 0], prior.expand_as(heard))  # nothing is seen yet
-    torch.testing.assert_close(by_themselves[:, 1:] - prior, heard[:, None].expand(-1, 2, -1, -1), atol=1e-5, rtol=0)
     for first, then in zip(before, after, strict=True):
         torch.testing.assert_close(then[:, 0], first[:, 0])
         torch.testing.assert_close(then[:, 1:] - first[:, 1:], heard[:, None].expand(-1, 2, -1, -1), atol=1e-5, rtol=0)
 
 
-def test_the_loss_of_the_linear_path_drops_features_and_the_stages_count_all_of_them():
-    model, batch = model_of(drop_path_rate=0.0, feature_dropout=0.5), features_of(12)
-    weight = model.model.semantic_interaction.audio_semantics.projection.weight
-    torch.nn.init.normal_(weight)
-    whole, dropped, again = model(**batch), model.train()(**batch), model(**batch)
-    for first, then in zip(whole.semantic_logits, dropped.semantic_logits, strict=True):
-        torch.testing.assert_close(first, then)
-    assert (whole.feature_logits - dropped.feature_logits).abs().max() > 0.1
-    assert (again.feature_logits - dropped.feature_logits).abs().max() > 0.1
-    for logits in (whole.feature_logits, *whole.semantic_logits):  # it learns from its own loss and from theirs
-        assert torch.autograd.grad(logits[:, 1].square().sum(), weight, retain_graph=True)[0].abs().max() > 0
+def test_the_linear_path_drops_features_in_training_only():
+    model, batch = model_of(feature_dropout=0.5), features_of(12)
+    path = model.model.semantic_interaction.audio_semantics
+    torch.nn.init.normal_(path.projection.weight)
+    features, mask = batch["audio_features"], batch["attention_mask"].bool()
+    expected = torch.nn.functional.layer_norm(features, features.shape[-1:]) @ path.projection.weight.T
+    torch.testing.assert_close(path(features, mask), expected)
+    path.train()
+    assert (path(features, mask) - path(features, mask)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(
     ("fields", "dropped"),
     [
-        ({"audio_size": 16}, 0.0),
-        ({"audio_size": 64}, 0.5),  # 1 - 4 / 8
-        ({"audio_size": 1600}, 0.9),
+        ({"audio_size": 36}, 0.0),
+        ({"audio_size": 144}, 0.5),  # 1 - 6 / 12
+        ({"audio_size": 1600}, 0.85),
         ({"audio_size": 9}, 0.0),
         ({"audio_size": 1600, "feature_dropout": 0.0}, 0.0),
     ],
@@ -268,7 +268,112 @@ def test_of_more_features_a_larger_share_is_dropped(fields, dropped):
     path.projection.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     path(torch.randn(200, 20, fields["audio_size"]), torch.ones(200, 20, dtype=torch.bool))
     assert abs((seen[-1] == 0).float().mean().item() - dropped) < 0.01
-    assert len(seen) == (2 if dropped else 1)
+
+
+def mixture_of(model, batch):
+    """What the mixtures of dependency experts get, and what they answer."""
+    seen = []
+    hook = model.dependency_mixture.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
+    with torch.no_grad():
+        outputs = model(**batch)
+    hook.remove()
+    [(inputs, (correction, _))] = seen
+    return outputs, inputs, correction
+
+
+def test_the_mixtures_correct_the_classes_that_a_video_says_most_of_and_no_others():
+    model, batch = model_of(), features_of(12, 7)  # 2 slots, 5 classes
+    outputs, _, correction = mixture_of(model, batch)
+    fused = outputs.semantic_logits[-1][:, 2].masked_fill(~batch["attention_mask"].bool()[..., None], -torch.inf)
+    expected = torch.zeros(2, 5, dtype=torch.bool).scatter(1, fused.amax(dim=1).argsort(descending=True)[:, :2], True)
+    assert torch.equal(correction.abs().sum(dim=(1, 3)) > 0, expected)
+
+
+def test_new_mixtures_leave_what_the_heads_say():
+    model, batch = model_of(), features_of(12)
+    torch.nn.init.zeros_(model.dependency_mixture.correction.weight)
+    without = model_of(num_dependency_layers=0)
+    without.load_state_dict(model.state_dict(), strict=False)
+    with torch.no_grad():
+        assert_same_points(model(**batch), without(**batch))
+        fresh = EsgNetForEventLocalization(model.config).dependency_mixture.correction
+    assert not fresh.weight.any() and not fresh.bias.any()
+
+
+def test_the_mixtures_start_from_the_heads_and_the_evidence_for_a_slots_class():
+    model, batch = model_of(num_event_slots=1, num_dependency_layers=1), features_of(8)
+    seen = []
+    model.dependency_mixture.slots.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    _, (logits, offsets, step_logits, points, _), _ = mixture_of(model, batch)
+    [slot] = seen
+    assert slot.shape == (1, 14, 1, 18)
+    index = step_logits[0, 2].amax(dim=0).argmax()
+    torch.testing.assert_close(slot[0, :, 0, 0], logits[0, :, index] / 4)
+    torch.testing.assert_close(slot[0, :, 0, 1:3], offsets[0, :, index].log1p())
+    position, stride = points[0].unbind(-1)
+    start, end = position - offsets[0, :, index, 0] * stride, position + offsets[0, :, index, 1] * stride
+    for stream in range(3):
+        evidence = segment_evidence(
+            step_logits[:, stream, :, index, None], torch.ones(1, 8), start[None, :, None], end[None, :, None]
+        )
+        torch.testing.assert_close(slot[0, :, 0, 3 + 4 * stream : 7 + 4 * stream], evidence[0, :, 0] / 4)
+        torch.testing.assert_close(slot[0, :8, 0, 15 + stream], step_logits[0, stream, :, index] / 4)
+        # The coarsest level's first point is the mean of the means of steps 0, 1 and 1, 2, 3.
+        said = step_logits[0, stream, :, index]
+        mean = (said[:2].mean() + said[1:4].mean()) / 2
+        torch.testing.assert_close(slot[0, 12, 0, 15 + stream], mean / 4)
+
+
+def test_the_experts_see_all_points_of_a_slot_and_all_slots_of_a_point():
+    layer = model_of().dependency_mixture.layers[0]
+    slots = torch.randn(1, 3, 2, 4, requires_grad=True)  # two points of the finest level and one of the next
+    masks = [torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)]
+    output, weights = layer(slots, masks)
+    assert output.shape == slots.shape and weights.shape == (1, 3, 2, 3)
+    [grad] = torch.autograd.grad(output[0, 0, 0].square().sum(), slots)
+    # The point itself, its other slot, and the same slot of the level's other point; not the other level.
+    assert (grad.abs().sum(-1)[0] > 0).tolist() == [[True, True], [True, False], [False, False]]
+
+
+def test_classes_in_another_order_are_found_in_that_order():
+    model, batch = model_of(), features_of(12)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    other = model_of()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for name, tensor in other.named_parameters():
+            if "boundary_head.output" in name:
+                tensor.copy_(tensor.unflatten(0, (5, 2))[order].flatten(0, 1))
+            elif re.search(r"prototypes|classification_head\.output|classifiers\.\d\.bias", name):
+                tensor.copy_(tensor[order])
+        torch.testing.assert_close(other(**batch).logits, model(**batch).logits[..., order])
+        torch.testing.assert_close(other(**batch).offsets, model(**batch).offsets[..., order, :])
+
+
+def test_slots_mishear_their_class_in_training_alike_all_through_a_video():
+    model, batch = model_of(num_event_slots=5, slot_noise=2.0, drop_path_rate=0.0), features_of(12)
+    batch = {name: x.repeat(400, *[1] * (x.dim() - 1)) for name, x in batch.items()}
+    seen = []
+    model.dependency_mixture.slots.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(**batch)
+        model.dependency_mixture.train()
+        model(**batch)
+    error = 4 * (seen[1] - seen[0])[:, :12, :, 15:]  # (videos, steps, slots, streams), in logits
+    torch.testing.assert_close(error, error[:, :1].expand_as(error), atol=1e-5, rtol=0)
+    visual, audio, fused = error[:, 0].unbind(-1)
+    torch.testing.assert_close(fused, visual + audio, atol=1e-5, rtol=0)
+    deviations = torch.stack([visual, audio, fused]).flatten(1).std(dim=1)
+    torch.testing.assert_close(deviations, torch.tensor([2**0.5, 2**0.5, 2.0]), atol=0.1, rtol=0)
+    assert torch.equal(seen[0][..., :3], seen[1][..., :3])  # the heads are heard as they are
+
+
+def test_the_mixtures_teach_the_heads_and_esi_nothing_through_what_a_slot_starts_from():
+    model, batch = model_of(), features_of(12)
+    seen = []
+    model.dependency_mixture.slots.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    model(**batch)
+    assert not seen[0].requires_grad
 
 
 def test_class_prototypes_are_one_parameter_for_all_stages_and_streams():

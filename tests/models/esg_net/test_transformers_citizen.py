@@ -320,7 +320,13 @@ rank = trainer.accelerator.process_index
 save_file({"logits": torch.from_numpy(trainer.predict(trainer.eval_dataset).predictions[0])}, f"logits-{rank}")
 save_file(trainer.accelerator.unwrap_model(trainer.model).state_dict(), f"weights-{rank}")
 """
-STEADY = {"drop_path_rate": 0.0, "feature_dropout": 0.0, "router_loss_weight": 1.0, "loss_normalizer_init": 1.0}
+STEADY = {
+    "drop_path_rate": 0.0,
+    "feature_dropout": 0.0,
+    "slot_noise": 0.0,
+    "router_loss_weight": 1.0,
+    "loss_normalizer_init": 1.0,
+}
 # SGD, since Adam would hide losses that are too large or too small by a factor.
 THREE_STEPS = {"num_videos": 8, "max_steps": 3, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0}
 
