@@ -123,4 +123,4 @@ def test_parts_are_frozen_by_name(small_model):
     with pytest.raises(ValueError, match=r"no part 'model.embedding'; parts are .*model\.embeddings, model\.semantic"):
         freeze(model, ["model.embedding"])
     with pytest.raises(ValueError, match="nothing is left to train"):
-        freeze(model, ["model", "classification_head", "boundary_head", "evidence_weight"])
+        freeze(model, ["model", "classification_head", "boundary_head", "dependency_mixture", "evidence_weight"])
