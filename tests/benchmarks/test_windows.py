@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from esg_transformers.data.annotations import Event
+
 spec = importlib.util.spec_from_file_location("windows", Path(__file__).with_name("windows.py"))
 assert spec is not None and spec.loader is not None
 windows = importlib.util.module_from_spec(spec)
@@ -29,8 +31,8 @@ def event(start, end, label_id=0):
     ],
 )
 def test_an_event_is_kept_where_half_of_it_or_of_the_window_lies_inside(segment, kept):
-    found = windows.cut(event(*segment), 10.0, 26.0)
-    assert (found and found["segment"]) == kept
+    found = windows.cut(Event(*segment, "alarm"), 10.0, 26.0)
+    assert (found and [found.start, found.end]) == kept
 
 
 def test_windows_have_events_of_the_most_frequent_classes_only(tmp_path, monkeypatch):
@@ -54,3 +56,9 @@ def test_windows_have_events_of_the_most_frequent_classes_only(tmp_path, monkeyp
         start, end = kept["segment"]
         assert 0 <= start < end <= 16.0
         assert end - start >= (2.0 if kept["label_id"] == 0 else 1.0)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["windows.py", str(tmp_path / "absent.json"), str(tmp_path / "windows.json")])
+    with pytest.raises(SystemExit, match="absent.json"):
+        windows.main()

@@ -8,51 +8,48 @@ UnAV-100's format; a window has its video's id.
 """
 
 import argparse
-import json
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from esg_transformers.data.annotations import replacing
+from esg_transformers.data.annotations import Annotations, Event, read_unav_annotations, write_unav_annotations
 
 TRIES = 20  # of a window with an event, for each video
 
 
-def windows_of(database: dict[str, Any], num_classes: int, seconds: float, seed: int) -> dict[str, Any]:
-    """The windows, by video id.
+def windows_of(annotations: Annotations, num_classes: int, seconds: float, seed: int) -> Annotations:
+    """The windows, under their videos' ids and with all labels.
 
     Args:
-        database: by video id: `duration`, `subset`, and `annotations` with `segment`, `label` and `label_id`.
+        annotations: of whole videos, whose durations are known.
         num_classes: the most frequent classes, videos with others being left out.
         seconds: length of a window.
-        seed: where windows begin is a function of it and of the videos' order.
+        seed: where windows begin is a function of it and of the videos.
     """
-    frequency = Counter(event["label_id"] for video in database.values() for event in video["annotations"])
-    kept = {label for label, _ in sorted(frequency.items(), key=lambda item: (-item[1], item[0]))[:num_classes]}
-    rng = np.random.default_rng(seed)
+    frequency = Counter(event.label for video in annotations.videos.values() for event in video.events)
+    kept = set(sorted(annotations.labels, key=lambda label: -frequency[label])[:num_classes])
+    rng, durations = np.random.default_rng(seed), annotations.durations()
     windows = {}
-    for video_id, video in sorted(database.items()):
-        if not {event["label_id"] for event in video["annotations"]} <= kept:
+    for video_id, video in sorted(annotations.videos.items()):
+        if not {event.label for event in video.events} <= kept:
             continue
-        length = min(seconds, video["duration"])
-        for start in rng.uniform(0, video["duration"] - length, TRIES):
-            events = [cut(event, start, start + length) for event in video["annotations"]]
-            events = [event for event in events if event is not None]
+        length = min(seconds, durations[video_id])
+        for start in rng.uniform(0, durations[video_id] - length, TRIES):
+            cuts = [cut(event, float(start), float(start) + length) for event in video.events]
+            events = tuple(event for event in cuts if event is not None)
             if events:
-                windows[video_id] = {**video, "duration": length, "annotations": events}
+                windows[video_id] = replace(video, duration=length, events=events)
                 break
-    return windows
+    return Annotations(windows, annotations.labels)
 
 
-def cut(event: dict[str, Any], start: float, end: float) -> dict[str, Any] | None:
+def cut(event: Event, start: float, end: float) -> Event | None:
     """What of an event lies in a window, in seconds from its start; `None` where that is too little."""
-    first, last = (min(max(bound, start), end) for bound in event["segment"])
-    whole = event["segment"][1] - event["segment"][0]
-    if last - first < min(whole, end - start) / 2 or last <= first:
+    first, last = (min(max(bound, start), end) for bound in (event.start, event.end))
+    if last - first < min(event.end - event.start, end - start) / 2 or last <= first:
         return None
-    return {**event, "segment": [first - start, last - start]}
+    return replace(event, start=first - start, end=last - start)
 
 
 def main() -> None:
@@ -63,11 +60,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=16.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    content = json.loads(Path(arguments.annotations).read_text(encoding="utf-8"))
-    windows = windows_of(content["database"], arguments.classes, arguments.seconds, arguments.seed)
-    with replacing(arguments.windows) as file:
-        json.dump({**content, "database": windows}, file)
-    print(f"{len(windows)} windows of {len(content['database'])} videos in {arguments.windows}")
+    try:
+        annotations = read_unav_annotations(arguments.annotations)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    windows = windows_of(annotations, arguments.classes, arguments.seconds, arguments.seed)
+    write_unav_annotations(windows, arguments.windows)
+    print(f"{len(windows.videos)} windows of {len(annotations.videos)} videos in {arguments.windows}")
 
 
 if __name__ == "__main__":
