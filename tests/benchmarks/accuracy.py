@@ -8,9 +8,9 @@
 `run` trains one model on a corpus, or on features with annotations, or without either on simulated features, and
 writes what it found in the test videos beside the figures. The other two read such files: `table` has a row for each
 model, the mean of its seeds; `compare` the mean difference over seeds, of as many files on either side in the same
-order. Ablations are fields of the config, `--field use_semantic_guidance=false`, a stream that is missing, `--without
+order. Ablations are fields of the config, `--field num_dependency_layers=0`, a stream that is missing, `--without
 audio`, or a branch of the experts, `--without-branch temporal`; of each ESG-Net `run` also prints what its semantic
-stages, guidance and routers do. Settings of the training are those of `esg-transformers train`, whose defaults are
+stages and routers do. Settings of the training are those of `esg-transformers train`, whose defaults are
 UnAV's own recipe with `--stretch 0`.
 
 Figures are average mAP (overlaps 0.1 to 0.9) in percent, of the averaged weights, the epoch being chosen on validation;
@@ -224,14 +224,13 @@ def scored(localized: Localized, subset: Sequence[int]) -> dict[str, Any]:
 def look_inside(
     model: PreTrainedModel, processor: EsgNetProcessor, dataset: Any, batch_size: int
 ) -> dict[str, list[dict[str, float]]]:
-    """What the semantic stages, their guidance and the routers of ESG-Net do; empty for UnAV.
+    """What the semantic stages and the routers of ESG-Net do; empty for UnAV.
 
     `semantic`, of each stage: the probability of the fused stream for a class that is on (`event`), and the highest of
-    any class where none is (`background`). `guidance`, of each stage: how much the fused stream changes, as a share of
-    its length, on steps with an event and without. `router`, of each layer: entropy of a point's weights as a share of
-    the highest (`entropy`, 1: all experts alike), and how much the choice of expert says of the point (`information`,
-    0: the same mixture everywhere, 1: another expert, alone, at each), the difference of the entropies of the mean
-    weights and of the weights.
+    any class where none is (`background`). `router`, of each layer: entropy of a point's weights as a share of the
+    highest (`entropy`, 1: all experts alike), and how much the choice of expert says of the point (`information`, 0:
+    the same mixture everywhere, 1: another expert, alone, at each), the difference of the entropies of the mean weights
+    and of the weights.
     """
     if isinstance(model, UnavForEventLocalization):
         return {}
@@ -241,20 +240,11 @@ def look_inside(
         total = torch.stack([(values * where).sum(), where.sum()]).double()
         sums[name] = sums.get(name, torch.zeros(2, dtype=torch.float64)) + total.cpu()
 
-    changes: list[Tensor] = []
-    hooks = [
-        module.guidance[2].register_forward_hook(
-            lambda _, inputs, output: changes.append((output - inputs[0]).norm(dim=-1) / inputs[0].norm(dim=-1))
-        )
-        for module in model.modules()
-        if getattr(module, "guidance", None) is not None
-    ]
     shares: list[Tensor] = [torch.zeros(())] * model.config.num_dependency_layers
     collate = EventLocalizationCollator(processor)
     for first in range(0, len(dataset), batch_size):
         batch = collate([dataset[index] for index in range(first, min(first + batch_size, len(dataset)))])
         batch = batch.to(model.device)
-        changes.clear()
         outputs = model(**batch)
         mask = batch["attention_mask"].bool()
         on = step_targets(mask.shape[1], batch["segment_labels"], batch["class_labels"], model.config.num_labels)
@@ -264,15 +254,10 @@ def look_inside(
             probability = logits[:, 2].sigmoid()
             add(f"semantic {stage} event", probability, on)
             add(f"semantic {stage} background", probability.amax(dim=-1), mask & ~event)
-        for stage, change in enumerate(changes):
-            add(f"guidance {stage} event", change, event)
-            add(f"guidance {stage} background", change, mask & ~event)
         points = outputs.point_mask.bool()
         for layer, weights in enumerate(outputs.router_weights or ()):
             add(f"router {layer} entropy", entropy(weights), points)
             shares[layer] = shares[layer] + weights[points].sum(dim=0).cpu()
-    for hook in hooks:
-        hook.remove()
     means = {name: (total / count.clamp(min=1)).item() for name, (total, count) in sums.items()}
     inside: dict[str, list[dict[str, float]]] = {}
     for name, value in means.items():

@@ -86,7 +86,7 @@ def test_a_class_keeps_its_weights_in_another_set_of_classes(small_model):
     assert torch.equal(new["classification_head.output.bias"][0], new["classification_head.output.bias"].min())
     rest = old.keys() - class_parameters(model).keys()
     assert all(torch.equal(new[name], old[name]) for name in rest)
-    # Without classes that are new, it is the same model. A new one has its share in the guidance.
+    # Without classes that are new, it is the same model.
     adapted, _ = with_labels(model.eval(), ("speech", "alarm"))
     features = {"visual_features": torch.randn(1, 12, 6), "audio_features": torch.randn(1, 12, 4)}
     torch.testing.assert_close(adapted(**features).offsets[..., [1, 0], :], model(**features).offsets)

@@ -53,14 +53,12 @@ class EsgNetConfig(PreTrainedConfig):
         drop_path_rate (`float`, *optional*, defaults to 0.1):
             Share of videos for which a residual branch is skipped in training.
         use_semantic_interaction (`bool`, *optional*, defaults to `True`):
-            ESI. `False` leaves a plain stem of the same depth: no semantic logits, losses or guidance, no linear path
-            from the features to classes, and no evidence in the class logits (an ablation).
+            ESI. `False` leaves a plain stem of the same depth: no semantic logits and losses, no linear path from the
+            features to classes, and no evidence in the class logits (an ablation).
         num_semantic_stages (`int`, *optional*, defaults to 2):
             Stages of self- and cross-attention at full rate; each ends in semantic logits with a loss of their own.
         semantic_size (`int`, *optional*, defaults to 128):
             Width of the semantic space that the class prototypes span.
-        use_semantic_guidance (`bool`, *optional*, defaults to `True`):
-            Whether a stage's class probabilities gate what enters the next stage (an ablation when `False`).
         feature_dropout (`float`, *optional*):
             Share of a stream's features that their linear path to the classes does not see in training. By default
             `1 - 6 / sqrt(size)`, where that is above 0: 0.85 of 1536 features.
@@ -136,7 +134,6 @@ class EsgNetConfig(PreTrainedConfig):
     use_semantic_interaction: bool = True
     num_semantic_stages: int = 2
     semantic_size: int = 128
-    use_semantic_guidance: bool = True
     feature_dropout: float | int | None = None
     # temporal pyramid
     pyramid_levels: int = 6

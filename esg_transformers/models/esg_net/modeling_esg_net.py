@@ -400,30 +400,14 @@ class EsgNetSemanticClassifier(nn.Module):
         return self.log_scale.exp() * (semantic @ prototypes.T) + self.bias
 
 
-class EsgNetSemanticGuidance(nn.Module):
-    """Evidence, class probabilities times prototypes, gates a stream and adds meaning; background is turned down."""
-
-    def __init__(self, config: EsgNetConfig):
-        super().__init__()
-        self.gate = nn.Linear(config.semantic_size, config.hidden_size)
-        self.meaning = nn.Linear(config.semantic_size, config.hidden_size, bias=False)
-
-    def forward(self, hidden_states: Tensor, evidence: Tensor) -> Tensor:
-        # Without evidence the gate is 2 x sigmoid(bias), 1 at the start: how far background is turned down is learnt.
-        return hidden_states * (2 * self.gate(evidence).sigmoid()) + self.meaning(evidence)
-
-
 class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
-    """A stage of ESI: interaction of the streams, fusion, semantic logits of all three, guidance of what goes on."""
+    """A stage of ESI: interaction of the streams, fusion, semantic logits of all three."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
         self.stem = EsgNetStem(config)
         self.fusion = EsgNetFusion(config)
         self.classifiers = nn.ModuleList(EsgNetSemanticClassifier(config) for _ in range(3))
-        self.guidance = (
-            nn.ModuleList(EsgNetSemanticGuidance(config) for _ in range(3)) if config.use_semantic_guidance else None
-        )
 
     def forward(
         self,
@@ -440,13 +424,9 @@ class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         visual, audio = self.stem(visual, audio, visual_mask, audio_mask, visual_keys, audio_keys, rotary)
         fused = fused + self.fusion(visual, audio, visual_mask, audio_mask)
-        streams = [visual, audio, fused]
+        streams = (visual, audio, fused)
         logits = [classifier(x, prototypes) for classifier, x in zip(self.classifiers, streams, strict=True)]
         semantic_logits = torch.stack(logits, dim=1) + feature_logits  # (B, 3, T, C)
-        if self.guidance is not None:
-            evidence = semantic_logits[:, 2].sigmoid() @ prototypes  # (B, T, semantic size)
-            streams = [guidance(x, evidence) for guidance, x in zip(self.guidance, streams, strict=True)]
-        visual, audio, fused = streams
         return fused, visual, audio, semantic_logits
 
 
@@ -826,9 +806,6 @@ class EsgNetPreTrainedModel(PreTrainedModel):
                 init.normal_(module.prototypes)
                 init.zeros_(module.visual_semantics.projection.weight)
                 init.zeros_(module.audio_semantics.projection.weight)
-                for part in module.stages.modules():
-                    if isinstance(part, EsgNetSemanticGuidance):
-                        init.zeros_(part.gate.weight)  # a stage starts by passing on what it got
         elif isinstance(module, EsgNetSemanticClassifier):
             init.constant_(module.log_scale, torch.tensor(10.0).log().item())
             init.constant_(module.bias, self._prior_bias)

@@ -137,8 +137,8 @@ def test_both_streams_reach_every_output():
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"use_semantic_interaction": False}, {"use_semantic_guidance": False}, {"num_dependency_layers": 0}],
-    ids=["whole", "plain stem", "no guidance", "no MoDE"],
+    [{}, {"use_semantic_interaction": False}, {"num_dependency_layers": 0}],
+    ids=["whole", "plain stem", "no MoDE"],
 )
 def test_every_ablation_learns_saves_and_loads(fields, tmp_path):
     model = model_of(**fields).train()
@@ -169,17 +169,6 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
     torch.testing.assert_close(outputs.loss, expected)
 
 
-def test_guidance_starts_by_passing_on_the_streams_and_then_follows_the_evidence():
-    guidance = model_of().model.semantic_interaction.stages[0].guidance[0]
-    states, evidence = torch.randn(1, 4, 16), torch.randn(1, 4, 8)
-    torch.testing.assert_close(guidance(states, torch.zeros(1, 4, 8)), states)
-    torch.testing.assert_close(guidance(states, evidence), states + guidance.meaning(evidence))
-    with torch.no_grad():
-        guidance.gate.bias.fill_(-20.0)  # closed without evidence
-    torch.testing.assert_close(guidance(states, torch.zeros(1, 4, 8)), torch.zeros_like(states), atol=1e-6, rtol=0)
-    assert guidance(states, evidence).abs().sum() > 0
-
-
 def test_evidence_of_a_segment_counts_real_steps_of_the_video_only():
     logits = torch.tensor([2.0, 4.0, 6.0, 100.0])[None, :, None]
     mask = torch.tensor([[1, 1, 1, 0]])
@@ -200,8 +189,8 @@ def test_a_segment_whose_bounds_have_overflowed_has_no_evidence():
 
 
 def test_semantic_evidence_for_a_class_raises_its_logits_and_no_other():
-    # Without guidance and experts, the last stage's logits act through the evidence alone.
-    model, batch = model_of(use_semantic_guidance=False, num_dependency_layers=0), features_of(12)
+    # Without experts, the last stage's logits act through the evidence alone.
+    model, batch = model_of(num_dependency_layers=0), features_of(12)
     with torch.no_grad():
         model.boundary_head.output.bias += 2.0  # segments of more than a cell, which have all of their evidence
         model.evidence_weight[1:] = 0.0  # of what is inside alone
@@ -222,7 +211,7 @@ def test_of_evidence_that_holds_all_through_a_video_a_short_segment_has_less_tha
 
 
 def test_what_is_heard_adds_to_the_audio_and_fused_logits_of_every_stage_where_there_is_sound():
-    model, batch = model_of(use_semantic_guidance=False), features_of(12)
+    model, batch = model_of(), features_of(12)
     interaction = model.model.semantic_interaction
     batch["audio_mask"] = torch.ones(len(batch["audio_features"]), 12)
     batch["audio_mask"][:, 8:] = 0
@@ -261,7 +250,7 @@ def test_the_linear_path_drops_features_in_training_only():
     ],
 )
 def test_of_more_features_a_larger_share_is_dropped(fields, dropped):
-    model = model_of(**fields, drop_path_rate=0.0, use_semantic_guidance=False).train()
+    model = model_of(**fields, drop_path_rate=0.0).train()
     path = model.model.semantic_interaction.audio_semantics
     torch.nn.init.normal_(path.projection.weight)
     seen = []
