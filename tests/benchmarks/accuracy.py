@@ -10,8 +10,8 @@ writes what it found in the test videos beside the figures. The other two read s
 model, the mean of its seeds; `compare` the mean difference over seeds, of as many files on either side in the same
 order. Ablations are fields of the config, `--field num_dependency_layers=0`, a stream that is missing, `--without
 audio`, or a branch of the experts, `--without-branch temporal`; of each ESG-Net `run` also prints what its semantic
-stages and routers do. Settings of the training are those of `esg-transformers train`, whose defaults are
-UnAV's own recipe with `--stretch 0`.
+stages and routers do. Settings of the training are those of `esg-transformers train`, whose defaults are UnAV's own
+recipe with `--stretch 0`.
 
 Figures are average mAP (overlaps 0.1 to 0.9) in percent, of the averaged weights, the epoch being chosen on validation;
 also on the videos in which events overlap, on those in which something is only seen or only heard (the simulation of
