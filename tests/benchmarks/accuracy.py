@@ -157,7 +157,7 @@ def leave_out(branch: str) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     settings = read_settings(arguments, LocalizationTrainingArguments())
-    fields = {name: json.loads(value) for name, value in (field.split("=", 1) for field in arguments.field)}
+    fields = dict(arguments.field)
     # A config keeps what it does not know: a misspelt ablation would be measured as the whole network.
     known = (UnavConfig() if arguments.model == "unav" else EsgNetConfig()).to_dict()
     if unknown := fields.keys() - known.keys():
@@ -194,7 +194,7 @@ def run(arguments: argparse.Namespace) -> None:
     sets = {name: scored(test, subset) for name, subset in subsets.items() if subset}
     if "noisy" in localized:
         sets["noisy"] = scored(localized["noisy"], subsets["all"])
-    changes = list(arguments.field)
+    changes = [f"{name}={json.dumps(value)}" for name, value in arguments.field]
     changes += [f"without {part}" for part in (arguments.without, arguments.without_branch) if part]
     result = {
         "model": " ".join([arguments.model, *changes]),
@@ -328,12 +328,23 @@ def compare(arguments: argparse.Namespace) -> None:
         print(f"| {name} | {100 * figures['difference']:+.1f} | [{low:.1f}, {high:.1f}] | {figures['p_value']:.3f} |")
 
 
+def config_field(text: str) -> tuple[str, Any]:
+    """Name and value of a `NAME=JSON` on the command line."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=JSON, as num_dependency_layers=0 is") from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="train, score on test, write a result")
     runner.add_argument("--model", choices=["unav", *SIZES], required=True)
-    runner.add_argument("--field", action="append", default=[], metavar="NAME=JSON", help="of the model's config")
+    runner.add_argument(
+        "--field", type=config_field, action="append", default=[], metavar="NAME=JSON", help="of the model's config"
+    )
     runner.add_argument("--without", choices=["visual", "audio"], help="a stream that is missing in all videos")
     runner.add_argument("--without-branch", choices=["temporal", "cooccurrence"], help="of the dependency experts")
     runner.add_argument("--result", required=True, metavar="FILE", help="JSON file to write")

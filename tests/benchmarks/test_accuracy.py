@@ -82,3 +82,13 @@ def test_a_misspelt_ablation_is_refused(tmp_path):
     with pytest.raises(SystemExit, match=re.escape("The config of tiny has no field num_layers; see its docstring.")):
         accuracy(*RUN.split(), "--field", "num_layers=0", "--result", tmp_path / "result")
     assert not (tmp_path / "result").exists()
+
+
+@pytest.mark.parametrize("field", ["num_dependency_layers", "num_dependency_layers=", "num_dependency_layers=none"])
+def test_a_field_without_a_value_is_refused(tmp_path, capsys, field):
+    with pytest.raises(SystemExit) as refusal:
+        accuracy(*RUN.split(), "--field", field, "--result", tmp_path / "result")
+    assert refusal.value.code == 2
+    message = f"argument --field: '{field}' is not NAME=JSON, as num_dependency_layers=0 is"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)
+    assert not (tmp_path / "result").exists()
