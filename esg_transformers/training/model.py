@@ -105,7 +105,10 @@ def with_labels(model: PreTrainedModel, labels: Sequence[str], seed: int = 0) ->
         raise ValueError(f"`labels` must be different class names, at least one; got {list(labels)}.")
     config = model.config
     fields = config.to_dict() | {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
+    # Not the numbers that a new model of this seed starts from: if `model` did, so would the classes that it does not
+    # know, and they would be taken for those that it has learnt.
     set_seed(seed)
+    set_seed(int(torch.randint(2**32, ())))
     adapted = type(model)(type(config).from_dict(fields)).eval()
     old_id = {label: index for index, label in config.id2label.items()}
     known = [(new, old_id[label]) for new, label in enumerate(labels) if label in old_id]

@@ -92,6 +92,18 @@ def test_a_class_keeps_its_weights_in_another_set_of_classes(small_model):
     torch.testing.assert_close(adapted(**features).offsets[..., [1, 0], :], model(**features).offsets)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_classes_that_are_new_do_not_start_as_those_that_the_model_started_from(simulated, seed):
+    """With the same seed, and as many classes, it would be the same random numbers."""
+    model, _ = new_model(simulated(0), "tiny", seed)
+    adapted, _ = with_labels(model, ("rain", "wind"), seed)
+    for name, (axis, _) in class_parameters(model).items():
+        old, new = model.get_parameter(name), adapted.get_parameter(name)
+        if not name.endswith("bias"):  # the same for all classes
+            cosine = torch.cosine_similarity(old.movedim(axis, 0).flatten(), new.movedim(axis, 0).flatten(), dim=0)
+            assert abs(cosine) < 0.5, name
+
+
 def test_the_classes_of_unav_are_carried_over_as_well(simulated):
     from esg_transformers.models.unav.configuration_unav import UnavConfig
     from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
