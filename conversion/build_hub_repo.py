@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel
 
 import esg_transformers
-from esg_transformers.data.sharing import push_files
+from esg_transformers.hub import push_files
 
 SUMS = "SHA256SUMS"
 CHOSEN_FIELDS = ("thresholds", "window_steps")  # in training or after it; those of the weights are published

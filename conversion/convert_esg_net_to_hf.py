@@ -36,8 +36,8 @@ from torch_checkpoints import Renames, fit, load_checkpoint, renamed
 from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
-from esg_transformers.data.annotations import read_unav_annotations
-from esg_transformers.data.unav100 import FEATURE_SETS, FeatureSet
+from esg_transformers.annotations.unav import read_unav_annotations
+from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet
 from esg_transformers.training.checkpoints import AVERAGE, STATE, WEIGHTS
 from esg_transformers.training.loop import CHECKPOINTS
 from esg_transformers.training.lora import add_lora, merged_state_dict

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch_checkpoints import Renames, fit, load_checkpoint, renamed
 
 from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
-from esg_transformers.data.annotations import read_unav_annotations
-from esg_transformers.data.unav100 import FEATURE_SETS, FeatureSet
+from esg_transformers.annotations.unav import read_unav_annotations
+from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet
 
 # Applied to every key of the checkpoint, one after the other. In UnAV, V is the visual and A the audio stream, Va the
 # visual stream that has looked at the audio.

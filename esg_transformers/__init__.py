@@ -14,13 +14,13 @@ from esg_transformers.encoders.i3d.processing_i3d import I3dProcessor
 from esg_transformers.encoders.vggish.configuration_vggish import VggishConfig
 from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
 from esg_transformers.encoders.vggish.processing_vggish import VggishProcessor
+from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
 from esg_transformers.models.esg_net.configuration_esg_net import EsgNetConfig
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization, EsgNetModel
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.models.unav.configuration_unav import UnavConfig
 from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
-from esg_transformers.pipeline import TASK, AudioVisualEventLocalizationPipeline
 
 __version__ = "0.1.0"
 

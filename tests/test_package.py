@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 import esg_transformers
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 ROOT = Path(esg_transformers.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -6,9 +6,15 @@ from functools import partial
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from esg_transformers.annotations.formats import (
+    FORMATS,
+    format_for,
+    read_annotations,
+    scan_annotations,
+    write_annotations,
+)
 from esg_transformers.cli.tables import check_folder_of
-from esg_transformers.data.formats import FORMATS, format_for, read_annotations, scan_annotations, write_annotations
-from esg_transformers.data.videos import video_files
+from esg_transformers.corpora.video_folder import video_files
 from esg_transformers.media.video import probe
 
 logger = logging.get_logger(__name__)

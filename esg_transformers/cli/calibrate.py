@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from transformers.utils import PROCESSOR_NAME, logging
 
 from esg_transformers.cli.sources import add_source_arguments, open_model_and_split
-from esg_transformers.data.annotations import replacing
 from esg_transformers.evaluation import (
     AlarmsPerHour,
     BestF1,
@@ -27,8 +26,9 @@ from esg_transformers.evaluation import (
     Target,
     choose_thresholds,
 )
+from esg_transformers.files import replacing
+from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.models.esg_net.processing_esg_net import DEFAULT_THRESHOLD
-from esg_transformers.training.inference import localize_dataset
 
 logger = logging.get_logger(__name__)
 

@@ -5,18 +5,18 @@ from functools import partial
 
 from tqdm import tqdm
 
+from esg_transformers.annotations.events import Annotations
+from esg_transformers.annotations.formats import FORMATS, read_annotations
 from esg_transformers.cli.sources import add_feature_set_argument, named_feature_set
-from esg_transformers.data.annotations import Annotations
-from esg_transformers.data.corpus import write_corpus
-from esg_transformers.data.formats import FORMATS, read_annotations
-from esg_transformers.data.unav100 import FeatureFolder
-from esg_transformers.data.videos import VideoFolder, video_files
-from esg_transformers.encoders import hub, spectral
+from esg_transformers.corpora.feature_folder import FeatureFolder
+from esg_transformers.corpora.video_folder import VideoFolder, video_files
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.encoders import hub_encoder, spectral
 from esg_transformers.encoders.encoder import AudioVisualEncoder
-from esg_transformers.encoders.hub import HubEncoder
+from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.media.video import probe
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 _READABLE = [name for name, format in FORMATS.items() if format.scan is not None]
 
@@ -111,7 +111,7 @@ def _encoder(arguments: argparse.Namespace) -> AudioVisualEncoder:
         return SpectralEncoder(arguments.grid or spectral.GRID)
     if not (arguments.visual_model or arguments.audio_model):
         raise ValueError("--encoder hub needs --visual-model, --audio-model, or both.")
-    return HubEncoder(arguments.visual_model, arguments.audio_model, arguments.grid or hub.GRID)
+    return HubEncoder(arguments.visual_model, arguments.audio_model, arguments.grid or hub_encoder.GRID)
 
 
 def _annotations(arguments: argparse.Namespace) -> Annotations:

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from esg_transformers.annotations.formats import FORMATS, read_annotations
 from esg_transformers.cli.sources import add_feature_set_argument, named_feature_set
 from esg_transformers.cli.tables import check_folder_of
-from esg_transformers.data.annotations import replacing
-from esg_transformers.data.description import describe, plot_description, read_corpus_annotations
-from esg_transformers.data.formats import FORMATS, read_annotations
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
-from esg_transformers.visualization import save_figure
+from esg_transformers.corpora.description import describe, plot_description
+from esg_transformers.corpora.reading import read_corpus_annotations
+from esg_transformers.files import replacing, save_figure
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

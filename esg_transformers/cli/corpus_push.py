@@ -5,7 +5,7 @@ Nothing leaves the machine unless this command is run. The access token is that 
 
 import argparse
 
-from esg_transformers.data.sharing import push_corpus
+from esg_transformers.corpora.sharing import push_corpus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

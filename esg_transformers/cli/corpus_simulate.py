@@ -2,9 +2,9 @@
 
 import argparse
 
-from esg_transformers.data.corpus import write_corpus
-from esg_transformers.data.simulation import simulate_splits
-from esg_transformers.data.unav100 import FEATURE_SETS
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.simulation.features import simulate_splits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
+from esg_transformers.annotations.events import Annotations
+from esg_transformers.annotations.formats import FORMATS, scan_annotations
+from esg_transformers.annotations.reading import Problem
 from esg_transformers.cli.sources import add_feature_set_argument, named_feature_set
 from esg_transformers.cli.tables import check_folder_of
-from esg_transformers.data.annotations import Annotations, Problem, replacing
-from esg_transformers.data.description import describe
-from esg_transformers.data.formats import FORMATS, scan_annotations
-from esg_transformers.data.validation import validate_corpus, validate_features, validate_splits, validate_videos
+from esg_transformers.corpora.description import describe
+from esg_transformers.corpora.validation import validate_corpus, validate_features, validate_splits, validate_videos
+from esg_transformers.files import replacing
 from esg_transformers.media.video import probe
 
 SHOWN = 5  # problems of a kind in the report; the JSON file has all

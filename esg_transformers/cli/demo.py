@@ -10,21 +10,25 @@ import torch
 from accelerate import Accelerator
 from transformers import pipeline
 
+from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli.tables import event_table, metric_table
-from esg_transformers.data.annotations import Example, read_unav_annotations
-from esg_transformers.data.corpus import EventCorpus, write_corpus
-from esg_transformers.data.videos import VideoFolder
-from esg_transformers.data.workshop import make_workshop_clips
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.video_folder import VideoFolder
+from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.encoders.spectral import SpectralEncoder
-from esg_transformers.evidence import evidence_of
+from esg_transformers.localization.dataset import evaluate_dataset
+from esg_transformers.localization.pipeline import TASK
+from esg_transformers.localization.trace import evidence_of
+from esg_transformers.media.audio import waveform_peaks
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.pipeline import TASK
+from esg_transformers.simulation.workshop import make_workshop_clips
 from esg_transformers.training.arguments import LocalizationTrainingArguments
-from esg_transformers.training.inference import evaluate_dataset
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
-from esg_transformers.visualization import save_timeline_html, save_timeline_png, waveform_peaks
+from esg_transformers.visualization.page import save_timeline_html
+from esg_transformers.visualization.timeline import save_timeline_png
 
 CLIPS = {"train": 80, "validation": 20, "test": 30}
 TRAINING = LocalizationTrainingArguments(

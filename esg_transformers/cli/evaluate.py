@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from transformers.utils import logging
 
+from esg_transformers.annotations.formats import read_annotations
 from esg_transformers.cli.sources import add_source_arguments, open_model_and_split
 from esg_transformers.cli.tables import (
     check_folder_of,
@@ -19,13 +20,11 @@ from esg_transformers.cli.tables import (
     metric_table,
     write_predictions,
 )
-from esg_transformers.data.annotations import replacing
-from esg_transformers.data.formats import read_annotations
 from esg_transformers.evaluation import Overlap, detection_report, mean_average_precision
 from esg_transformers.evaluation.error_analysis import error_analysis, plot_error_analysis
 from esg_transformers.evaluation.uncertainty import bootstrap_map, compare_map, interval_tails
-from esg_transformers.training.inference import localize_dataset
-from esg_transformers.visualization import save_figure
+from esg_transformers.files import replacing, save_figure
+from esg_transformers.localization.dataset import localize_dataset
 
 logger = logging.get_logger(__name__)
 

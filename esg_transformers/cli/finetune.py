@@ -16,17 +16,17 @@ from esg_transformers.cli.calibrate import save_thresholds
 from esg_transformers.cli.sources import open_model
 from esg_transformers.cli.tables import training_summary
 from esg_transformers.cli.train import add_settings, read_settings
-from esg_transformers.data.annotations import replacing
-from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.data.description import read_corpus_annotations
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.reading import read_corpus_annotations
 from esg_transformers.evaluation import BestF1, choose_thresholds, mean_average_precision
+from esg_transformers.files import replacing, save_figure
+from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.card import model_card
-from esg_transformers.training.inference import localize_dataset
+from esg_transformers.training.learning_curve import plot_learning_curve
 from esg_transformers.training.loop import train
 from esg_transformers.training.lora import add_lora
 from esg_transformers.training.model import freeze, with_labels
-from esg_transformers.visualization import plot_learning_curve, save_figure
 
 SETTINGS = LocalizationTrainingArguments(
     epochs=30, warmup_epochs=2, min_epoch_steps=20, patience=10, learning_rate=1e-3, batch_size=8, ema_decay=0.99

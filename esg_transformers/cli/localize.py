@@ -16,16 +16,18 @@ from tqdm.auto import tqdm
 from transformers import pipeline
 from transformers.utils import logging
 
-from esg_transformers.batch import files_to_localize, localize_files
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event, is_safe_video_id
+from esg_transformers.annotations.formats import FORMATS
 from esg_transformers.cli.sources import add_source_arguments, is_given, open_model, open_model_and_split
 from esg_transformers.cli.tables import check_folder_of, event_table, write_predictions
-from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event, is_safe_video_id
-from esg_transformers.data.formats import FORMATS
-from esg_transformers.encoders.hub import HubEncoder
-from esg_transformers.evidence import evidence_of
-from esg_transformers.pipeline import TASK, AudioVisualEventLocalizationPipeline
-from esg_transformers.training.inference import localize_dataset
-from esg_transformers.visualization import MAX_VIDEO_BYTES, save_timeline_html, save_timeline_png, waveform_peaks
+from esg_transformers.encoders.hub_encoder import HubEncoder
+from esg_transformers.localization.dataset import localize_dataset
+from esg_transformers.localization.files import files_to_localize, localize_files
+from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
+from esg_transformers.localization.trace import evidence_of
+from esg_transformers.media.audio import waveform_peaks
+from esg_transformers.visualization.page import MAX_VIDEO_BYTES, save_timeline_html
+from esg_transformers.visualization.timeline import save_timeline_png
 
 logger = logging.get_logger(__name__)
 

@@ -8,10 +8,11 @@ from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
-from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.data.formats import read_annotations
-from esg_transformers.data.sharing import errors_of_hub
-from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder, FeatureSet, read_feature_set
+from esg_transformers.annotations.formats import read_annotations
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.feature_folder import FeatureFolder
+from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet, read_feature_set
+from esg_transformers.hub import errors_of_hub
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event
-from esg_transformers.data.formats.activitynet import write_activitynet_results
+from esg_transformers.annotations.activitynet import write_activitynet_results
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.training.loop import TrainingProgress
 
 

@@ -10,11 +10,12 @@ from accelerate import PartialState
 
 from esg_transformers.cli.sources import add_source_arguments, open_source
 from esg_transformers.cli.tables import training_summary
+from esg_transformers.files import save_figure
 from esg_transformers.models.esg_net.configuration_esg_net import SIZES
 from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.learning_curve import plot_learning_curve
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
-from esg_transformers.visualization import plot_learning_curve, save_figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

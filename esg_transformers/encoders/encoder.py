@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from esg_transformers.media.video import MediaSource
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
 @dataclass(frozen=True)

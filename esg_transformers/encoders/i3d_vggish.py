@@ -19,12 +19,12 @@ from transformers import PreTrainedModel
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.i3d.modeling_i3d import I3dModel
 from esg_transformers.encoders.i3d.processing_i3d import I3dProcessor, resize_frame
-from esg_transformers.encoders.sound import SlidingSound
+from esg_transformers.encoders.sliding_sound import SlidingSound
 from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
 from esg_transformers.encoders.vggish.processing_vggish import SAMPLING_RATE, VggishProcessor
 from esg_transformers.media.video import MediaSource
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 # `stack_size=24 step_size=8 extraction_fps=25` of v-iashin/video_features, by the author of UnAV-100
 # (github.com/ttgeng233/UnAV/issues/7); a VGGish patch lasts as long as a window, 0.96 s.

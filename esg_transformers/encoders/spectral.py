@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.media.video import MediaSource
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=10, stride=2, window=4)  # a feature every 0.2 s that sees 0.4 s
 

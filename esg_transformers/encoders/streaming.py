@@ -11,7 +11,7 @@ from tqdm import tqdm
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.media.audio import read_sound
 from esg_transformers.media.video import MediaSource, probe, read_frames
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 StepByStep = Callable[[Iterable[np.ndarray], int], Iterator[np.ndarray]]
 

@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from esg_transformers.data.sharing import push_files
 from esg_transformers.evaluation import METRIC_PATH
+from esg_transformers.hub import push_files
 
 CARD = """\
 ---

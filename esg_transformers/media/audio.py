@@ -1,5 +1,6 @@
 """Sound from a media file, on the clock of its pictures."""
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import groupby
@@ -7,7 +8,7 @@ from itertools import groupby
 import av
 import numpy as np
 
-from esg_transformers.media.video import MediaSource, decode, find_stream, open_media
+from esg_transformers.media.video import MediaSource, decode, find_stream, open_media, probe
 
 MAX_JITTER = 0.05  # seconds; a time that is off the count of samples by less is rounded, by more it tells of a gap
 
@@ -96,3 +97,35 @@ def _resampled(
 
 def _kind(frame: av.AudioFrame) -> tuple[int, str, str]:
     return frame.sample_rate, frame.format.name, frame.layout.name
+
+
+def waveform_peaks(source: MediaSource, num_peaks: int = 2000) -> np.ndarray:
+    """The outline of the sound of a media file, for `save_timeline_html`. Memory does not grow with its length.
+
+    Args:
+        source: a media file, or its bytes.
+        num_peaks: equal parts to cut the duration of the file into, >= 1.
+
+    Returns:
+        float32 (num_peaks, 2): the least and the greatest sample of each part, in [-1, 1]; 0 where there is no sound.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if `num_peaks` is below 1, or if it is not a media file, or if it has no sound that decodes.
+    """
+    if num_peaks < 1:
+        raise ValueError(f"`num_peaks` is {num_peaks}; the parts of a waveform must be at least 1.")
+    duration = probe(source).duration
+    sampling_rate = max(8000, math.ceil(num_peaks / duration))  # so that every part has a sample
+    num_samples = round(sampling_rate * duration)
+    peaks = np.full((num_peaks, 2), [np.inf, -np.inf], np.float32)
+    first = 0  # sample of the stretch
+    for samples in read_sound(source, sampling_rate):
+        parts = np.minimum(np.arange(first, first + len(samples)) * num_peaks // num_samples, num_peaks - 1)
+        starts = np.flatnonzero(np.diff(parts, prepend=-1))
+        touched = parts[starts]
+        peaks[touched, 0] = np.minimum(peaks[touched, 0], np.minimum.reduceat(samples, starts))
+        peaks[touched, 1] = np.maximum(peaks[touched, 1], np.maximum.reduceat(samples, starts))
+        first += len(samples)
+    peaks[np.isinf(peaks)] = 0
+    return peaks

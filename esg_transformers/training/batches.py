@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 STEPS_SORTED_TOGETHER = 32  # more: less padding, but batches that are less mixed
 

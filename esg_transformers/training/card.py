@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from esg_transformers.data.annotations import Annotations
+from esg_transformers.annotations.events import Annotations
 from esg_transformers.evaluation import OperatingPoint
 
 USAGE = """\

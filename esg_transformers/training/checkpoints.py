@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers.utils import logging
 
-from esg_transformers.data.corpus import sha256_of
+from esg_transformers.files import sha256_of
 from esg_transformers.training.ema import AveragedWeights
 
 logger = logging.get_logger(__name__)

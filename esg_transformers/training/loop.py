@@ -20,16 +20,14 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from esg_transformers.data.annotations import Example
-from esg_transformers.data.collator import EventLocalizationCollator
-from esg_transformers.data.cropping import random_crop, random_stretch
+from esg_transformers.localization.collator import EventLocalizationCollator
+from esg_transformers.localization.dataset import evaluate_dataset
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.augmentation import TrainingCrops
 from esg_transformers.training.batches import TrainingBatches, lengths_of
 from esg_transformers.training.checkpoints import Checkpoints, whole_state_dict
 from esg_transformers.training.ema import AveragedWeights
-from esg_transformers.training.inference import evaluate_dataset
 from esg_transformers.training.lora import merged_state_dict
 from esg_transformers.training.model import check_dataset, class_parameters
 
@@ -60,40 +58,6 @@ class TrainingProgress:
     best_map: float = -1.0
     log: list[dict[str, Any]] = field(default_factory=list)
     sums: list[dict[str, float]] = field(default_factory=list)
-
-
-class TrainingCrops(Dataset):
-    """A data set's examples, each at a random speed and cropped at random, in every epoch anew.
-
-    See `random_stretch` and `random_crop`; a video that is slowed down is cropped to `max_steps` like any other.
-
-    What is drawn depends on the seed, the epoch and the index alone, not on the process or the order.
-
-    Args:
-        dataset: of examples.
-        grid: their clock.
-        max_steps: steps of the longest crop.
-        seed: of the crops.
-        stretch: see `random_stretch`.
-        repeats: crops of each example in an epoch; that many times as long is this data set.
-    """
-
-    def __init__(
-        self, dataset: Dataset, grid: FeatureGrid, max_steps: int, seed: int, stretch: float = 0.0, repeats: int = 1
-    ):
-        self.dataset, self.grid, self.max_steps, self.seed = dataset, grid, max_steps, seed
-        self.stretch, self.repeats = stretch, repeats
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.repeats * len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Example:
-        generator = np.random.default_rng([self.seed, self.epoch, index])
-        example = self.dataset[index % len(self.dataset)]  # type: ignore[arg-type]
-        if self.stretch:
-            example = random_stretch(example, self.grid, self.stretch, generator)
-        return random_crop(example, self.grid, self.max_steps, generator)
 
 
 def train(

@@ -37,20 +37,23 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from esg_transformers import EsgNetConfig, EsgNetProcessor, UnavConfig, UnavForEventLocalization
+from esg_transformers.annotations.formats import read_annotations
 from esg_transformers.cli.sources import add_source_arguments, named_feature_set, open_source
 from esg_transformers.cli.train import add_settings, read_settings
-from esg_transformers.data.annotations import Example, replacing
-from esg_transformers.data.collator import EventLocalizationCollator
-from esg_transformers.data.corpus import EventCorpus, write_corpus
-from esg_transformers.data.formats import read_annotations
-from esg_transformers.data.simulation import SimulatedVideos, simulate_splits
-from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.feature_folder import FeatureFolder
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
+from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.evaluation import compare_runs, mean_average_precision
+from esg_transformers.files import replacing
+from esg_transformers.localization.collator import EventLocalizationCollator
+from esg_transformers.localization.dataset import Localized, localize_dataset
 from esg_transformers.models.esg_net.configuration_esg_net import SIZES
 from esg_transformers.models.esg_net.loss_esg_net import step_targets
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetDependencyExperts
+from esg_transformers.simulation.features import SimulatedVideos, simulate_splits
 from esg_transformers.training.arguments import LocalizationTrainingArguments
-from esg_transformers.training.inference import Localized, localize_dataset
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
 

@@ -21,10 +21,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from esg_transformers import EsgNetProcessor
-from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event, Example
-from esg_transformers.data.collator import EventLocalizationCollator
-from esg_transformers.data.corpus import EventCorpus, write_corpus
-from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.feature_folder import FeatureFolder
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.localization.collator import EventLocalizationCollator
 
 ONE_PEACE = FEATURE_SETS["one-peace"]
 LIMIT = 2 * 2**30  # bytes of memory of a process that reads the large corpus

@@ -24,19 +24,21 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli.finetune import SETTINGS
 from esg_transformers.cli.main import main as esg_transformers
-from esg_transformers.data.annotations import Example, read_unav_annotations
-from esg_transformers.data.corpus import EventCorpus, write_corpus
-from esg_transformers.data.simulation import simulate_splits
-from esg_transformers.data.unav100 import FEATURE_SETS
-from esg_transformers.data.videos import VideoFolder
-from esg_transformers.data.workshop import make_workshop_clips
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
+from esg_transformers.corpora.video_folder import VideoFolder
+from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.encoders.spectral import SpectralEncoder
+from esg_transformers.localization.dataset import evaluate_dataset
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
+from esg_transformers.simulation.features import simulate_splits
+from esg_transformers.simulation.workshop import make_workshop_clips
 from esg_transformers.training.arguments import LocalizationTrainingArguments
-from esg_transformers.training.inference import evaluate_dataset
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
 

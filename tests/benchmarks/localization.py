@@ -25,13 +25,13 @@ from tqdm import tqdm
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, CLIPConfig, CLIPImageProcessor, CLIPModel, pipeline
 
 from esg_transformers import I3dConfig, I3dModel, VggishConfig, VggishModel
-from esg_transformers.data.annotations import read_unav_annotations
-from esg_transformers.data.workshop import WIDTH, draw_scenario, render_picture, render_sound, write_clip
-from esg_transformers.encoders.hub import HubEncoder
+from esg_transformers.annotations.unav import read_unav_annotations
+from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.evaluation import mean_average_precision
-from esg_transformers.pipeline import TASK
+from esg_transformers.localization.pipeline import TASK
+from esg_transformers.simulation.workshop import WIDTH, draw_scenario, render_picture, render_sound, write_clip
 from esg_transformers.training.model import new_model
 
 LIMIT = 2 * 2**30  # bytes of memory of the process that localizes a long video

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esg_transformers.data.annotations import Event
+from esg_transformers.annotations.events import Event
 
 spec = importlib.util.spec_from_file_location("windows", Path(__file__).with_name("windows.py"))
 assert spec is not None and spec.loader is not None

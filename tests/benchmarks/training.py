@@ -18,8 +18,9 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, UnavConfig, UnavForEventLocalization
-from esg_transformers.data.corpus import EventCorpus, write_corpus
-from esg_transformers.data.simulation import simulate_splits
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.simulation.features import simulate_splits
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.ema import AveragedWeights
 from esg_transformers.training.loop import parameter_groups, train

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from esg_transformers.data.annotations import Annotations, Event, read_unav_annotations, write_unav_annotations
+from esg_transformers.annotations.events import Annotations, Event
+from esg_transformers.annotations.unav import read_unav_annotations, write_unav_annotations
 
 TRIES = 20  # of a window with an event, for each video
 

@@ -3,10 +3,11 @@ import re
 import numpy as np
 import pytest
 
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
+from esg_transformers.annotations.unav import write_unav_annotations
 from esg_transformers.cli.main import main
-from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event, write_unav_annotations
-from esg_transformers.data.unav100 import FEATURE_SETS
-from esg_transformers.data.workshop import make_workshop_clips
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
+from esg_transformers.simulation.workshop import make_workshop_clips
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 import pytest
 
-from esg_transformers.data.annotations import AnnotatedVideo, Annotations, Event, read_unav_annotations
-from esg_transformers.data.formats import read_annotations, write_annotations
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
+from esg_transformers.annotations.formats import read_annotations, write_annotations
+from esg_transformers.annotations.unav import read_unav_annotations
 
 
 @pytest.fixture

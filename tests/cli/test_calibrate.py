@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoProcessor
 
 from esg_transformers.cli.calibrate import parse_target
-from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.evaluation import AlarmsPerHour, BestF1, LowestCost, PrecisionAtLeast, RecallAtLeast
 
 

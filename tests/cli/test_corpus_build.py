@@ -12,12 +12,13 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-from esg_transformers.data.annotations import read_unav_annotations
-from esg_transformers.data.corpus import EventCorpus, verify_corpus
-from esg_transformers.data.unav100 import FEATURE_SETS
-from esg_transformers.encoders.hub import HubEncoder
+from esg_transformers.annotations.unav import read_unav_annotations
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
+from esg_transformers.corpora.manifest import verify_corpus
+from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 
-from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.data.simulation import SimulatedVideos
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.simulation.features import SimulatedVideos
 
 
 def test_a_simulated_corpus_is_written_and_holds_the_videos_of_the_simulation(run, refused, tmp_path):

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from esg_transformers.cli import demo
-from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.data.workshop import make_workshop_clips
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.simulation.workshop import make_workshop_clips
 
 
 def times_of(folder):

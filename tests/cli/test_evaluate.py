@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.training.model import new_model
 
 

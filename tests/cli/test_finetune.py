@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from esg_transformers.cli.main import main
-from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 

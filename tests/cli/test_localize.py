@@ -6,10 +6,10 @@ import shutil
 import pytest
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
+from esg_transformers.annotations.formats import read_annotations
+from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli import localize
-from esg_transformers.data.annotations import read_unav_annotations
-from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.data.formats import read_annotations
+from esg_transformers.corpora.dataset import EventCorpus
 
 LOW = {"--threshold": 0.001}  # the model has hardly been trained
 

@@ -5,12 +5,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from esg_transformers.annotations.formats import write_annotations
+from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli.sources import open_source
-from esg_transformers.data.annotations import read_unav_annotations
-from esg_transformers.data.corpus import EventCorpus
-from esg_transformers.data.formats import write_annotations
-from esg_transformers.data.unav100 import FEATURE_SETS, FeatureFolder
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.feature_folder import FeatureFolder
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.training.model import new_model
 
 

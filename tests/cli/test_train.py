@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 
-from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.localization.dataset import evaluate_dataset
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.training.inference import evaluate_dataset
 
 QUICK = {"--size": "tiny", "--epochs": 1, "--warmup-epochs": 0, "--batch-size": 2}
 

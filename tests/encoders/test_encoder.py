@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures, feature_blocks
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=10, stride=2, window=4)
 

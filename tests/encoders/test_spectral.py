@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from esg_transformers.encoders.encoder import feature_blocks
 from esg_transformers.encoders.spectral import SAMPLING_RATE, SpectralEncoder, picture_features, sound_features
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=10, stride=2, window=4)  # window g: frames 2g to 2g + 3, seconds 0.2g to 0.2g + 0.4
 RED, GREEN, BLUE, EDGES, MOTION, MOTION_SPREAD, BRIGHTNESS_CHANGE = range(7)

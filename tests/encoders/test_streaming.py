@@ -8,7 +8,7 @@ import pytest
 from transformers.utils import logging
 
 from esg_transformers.encoders.streaming import encode_in_blocks
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=5, stride=5, window=5)  # a feature for each second
 SECONDS = 7

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from esg_transformers.data.corpus import write_corpus
-from esg_transformers.data.sharing import push_corpus
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.corpora.sharing import push_corpus
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=10.0, stride=5, window=10)  # 10 s hold 19 steps
 SHARD = "data/train-00000-of-00002.parquet"
@@ -168,7 +168,7 @@ def test_a_pushed_corpus_loads_and_streams_without_this_package_bit_for_bit(hub,
 LOAD_WITH_THE_PACKAGE = """
 import hashlib, json
 from huggingface_hub import snapshot_download
-from esg_transformers.data.corpus import EventCorpus, verify_corpus
+from esg_transformers.corpora.writing import EventCorpus, verify_corpus
 folder = snapshot_download("user/again", repo_type="dataset")
 verify_corpus(folder)
 def told(value):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
-from esg_transformers.data.corpus import write_corpus
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=10.0, stride=5, window=10)  # 10 s hold 19 steps
 LABELS = ("dog", "speech")

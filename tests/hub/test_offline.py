@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from esg_transformers.data.workshop import make_workshop_clips
-from esg_transformers.pipeline import TASK
+from esg_transformers.localization.pipeline import TASK
+from esg_transformers.simulation.workshop import make_workshop_clips
 
 # Python runs this at its start, in child processes too. Sockets between processes of one machine are left alone.
 SITECUSTOMIZE = """
@@ -90,7 +90,7 @@ LOADERS = """
 import datasets, evaluate
 from transformers import AutoModel, AutoProcessor, pipeline
 import esg_transformers
-from esg_transformers.data.corpus import EventCorpus, verify_corpus
+from esg_transformers.corpora.writing import EventCorpus, verify_corpus
 from esg_transformers.evaluation import METRIC_PATH, mean_average_precision
 task = sys.argv[2]
 found = pipeline(task, model="model")("videos/workshop_test_0000.mp4", threshold=0.0)

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
 from esg_transformers.evaluation import mean_average_precision
-from esg_transformers.pipeline import TASK, AudioVisualEventLocalizationPipeline
+from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
 
 SIZES = {
     "visual_size": 12,

@@ -13,9 +13,10 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
 from esg_transformers.cli.main import main
-from esg_transformers.data.corpus import verify_corpus, write_corpus
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
-from esg_transformers.pipeline import TASK, AudioVisualEventLocalizationPipeline
+from esg_transformers.corpora.manifest import verify_corpus
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 SIZES = {
     "visual_size": 6,

@@ -21,10 +21,10 @@ from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
 
 from esg_transformers import EsgNetConfig
-from esg_transformers.data.unav100 import FEATURE_SETS
-from esg_transformers.data.workshop import LABELS, make_workshop_clips
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
 from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
+from esg_transformers.simulation.workshop import LABELS, make_workshop_clips
 
 ROOT = Path(__file__).parents[2]
 HUB_CONFIGS = ROOT / "hub_configs"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.training.model import new_model
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.training.batches import TrainingBatches, lengths_of
 
 LENGTHS = np.random.default_rng(0).integers(20, 225, size=1000)

@@ -14,13 +14,14 @@ from accelerate.utils import is_wandb_available
 from safetensors.torch import load_file
 from transformers.utils import logging
 
-from esg_transformers.data.corpus import write_corpus
+from esg_transformers.corpora.writing import write_corpus
+from esg_transformers.localization.dataset import evaluate_dataset
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
 from esg_transformers.training.arguments import LocalizationTrainingArguments
-from esg_transformers.training.inference import evaluate_dataset
-from esg_transformers.training.loop import LOG_FILE, TrainingCrops, parameter_groups, train
+from esg_transformers.training.augmentation import TrainingCrops
+from esg_transformers.training.loop import LOG_FILE, parameter_groups, train
 from esg_transformers.training.model import class_parameters
 
 ARGUMENTS = LocalizationTrainingArguments(
@@ -33,9 +34,9 @@ RUN_ON_A_CORPUS = """
 import sys
 from pathlib import Path
 from accelerate import Accelerator
-from esg_transformers.data.corpus import EventCorpus
+from esg_transformers.corpora.writing import EventCorpus
 from esg_transformers.training.arguments import LocalizationTrainingArguments
-from esg_transformers.training.inference import localize_dataset
+from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
 

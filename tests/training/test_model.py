@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.training.model import check_dataset, class_parameters, freeze, new_model, with_labels
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import AutoModel
 
-from esg_transformers.data.corpus import write_corpus
+from esg_transformers.corpora.writing import write_corpus
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .segments_esg_net import FeatureGrid
+from .grid_esg_net import FeatureGrid
 
 # Fields in which the named sizes differ from the defaults.
 SIZES = {

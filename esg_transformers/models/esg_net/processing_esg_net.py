@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
 from .nms_esg_net import suppress_overlapping_segments
-from .segments_esg_net import FeatureGrid, TemporalPoints
+from .grid_esg_net import FeatureGrid
+from .segments_esg_net import TemporalPoints
 from .windows_esg_net import Span, WindowCandidates, suppress_windows
 
 Features = np.ndarray | Tensor

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid, TemporalPoints, temporal_iou
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.segments_esg_net import TemporalPoints, temporal_iou
 
 I3D = FeatureGrid(frame_rate=25.0, stride=8, window=24)
 ONE_PEACE = FeatureGrid(frame_rate=16.0, stride=4, window=16)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainingArguments
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
-from esg_transformers.data.collator import EventLocalizationCollator
+from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetAttention
 
 SIZES = {

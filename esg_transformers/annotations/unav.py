@@ -1,0 +1,123 @@
+"""UnAV-100's annotation layout, one JSON file for all videos."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from transformers.utils import logging
+
+from esg_transformers.annotations.events import Annotations, is_label
+from esg_transformers.annotations.reading import AnnotationReading, read_annotation_json, shortened
+from esg_transformers.files import replacing
+
+logger = logging.get_logger(__name__)
+
+
+def read_unav_annotations(
+    path: str | os.PathLike, label2id: Mapping[str, int] | None = None, durations: Mapping[str, float] | None = None
+) -> Annotations:
+    """Read an annotation file in the layout of UnAV-100 (data/unav100_annotations.json, UnAV commit 60144ed).
+
+    `{"database": {ID: {"duration": seconds, "subset": split, "annotations": [EVENT, ...]}}}`, an EVENT being
+    `{"segment": [start, end], "label": name, "label_id": class id}`, with a `"score"` if it has one; other keys are
+    left. ActivityNet's own files lack `label_id`: without it in any event, labels are in alphabetical order. An end
+    that exceeds the duration by 0.01 s or less, a matter of rounding, becomes the duration. Videos without events
+    stay, as negatives.
+
+    Args:
+        path: the JSON file.
+        label2id: class ids `0 ... C - 1` by name, where they are fixed already (by a model, by a larger file). Names
+            decide then, though the file's own ids must be consistent. Without it the labels are those of the file, in
+            the order of `label_id`.
+        durations: seconds of videos by id, for those whose `"duration"` the file does not say.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not such a file, naming the first problems and how many there are.
+    """
+    reading = AnnotationReading(path, "UnAV-100 annotation file", label2id, durations)
+    annotations = scan_unav_annotations(reading)
+    reading.raise_for_errors()
+    return annotations
+
+
+def scan_unav_annotations(reading: AnnotationReading) -> Annotations:
+    """As `read_unav_annotations`: what is sound, and in `reading` what is not.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it has another layout altogether.
+    """
+    path = reading.source
+    content, repeated = read_annotation_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
+        raise ValueError(
+            f'{path} has no "database" of videos, so it is not an annotation file in the layout of UnAV-100: '
+            '{"database": {ID: {"duration", "subset", "annotations"}}}.'
+        )
+    for key in repeated:
+        reading.add_problem("repeated video", f"{key!r} is given more than once")
+    label_ids: dict[str, int] = {}
+    labels_by_id: dict[int, str] = {}
+    for video_id, entry in content["database"].items():
+        for label, label_id in _scan_unav_video(reading, video_id, entry):
+            if label_ids.setdefault(label, label_id) != label_id:
+                what = f"{label!r} has label_id {label_id} here and {label_ids[label]} before"
+                reading.add_problem("bad label id", what, video_id)
+            elif labels_by_id.setdefault(label_id, label) != label:
+                what = f"label_id {label_id} is {label!r} here and {labels_by_id[label_id]!r} before"
+                reading.add_problem("bad label id", what, video_id)
+    labels = sorted(label_ids, key=label_ids.__getitem__)
+    annotations = reading.annotations(labels if labels else None)
+    if reading.label2id is None and any(label_ids[label] != index for index, label in enumerate(labels)):
+        logger.warning(
+            f"The label ids of {path} are not 0 ... {len(labels) - 1}: the class id of a label is now the rank of its "
+            "label_id. Give `label2id` to read the file against a fixed set of classes."
+        )
+    return annotations
+
+
+def _scan_unav_video(reading: AnnotationReading, video_id: str, entry: Any) -> list[tuple[str, int]]:
+    """Gather one video; returns its labels with the ids that they are given."""
+    entry = entry if isinstance(entry, dict) else {}
+    split, annotations = entry.get("subset"), entry.get("annotations")
+    if not reading.add_video(video_id, entry.get("duration"), "" if split is None else split):
+        return []
+    if not isinstance(annotations, list):
+        reading.add_problem("bad event", f'"annotations" is {shortened(repr(annotations))}, not a list', video_id)
+        return []
+    label_ids = []
+    for annotation in annotations:
+        segment = annotation.get("segment") if isinstance(annotation, dict) else None
+        if not isinstance(segment, list) or len(segment) != 2:
+            what = f'event {shortened(repr(annotation))}: "segment" is not [start, end] in seconds'
+            reading.add_problem("bad event", what, video_id)
+            continue
+        label, label_id = annotation.get("label"), annotation.get("label_id")
+        reading.add_event(video_id, segment[0], segment[1], label, annotation.get("score"))
+        if isinstance(label_id, int) and not isinstance(label_id, bool) and label_id >= 0:
+            if is_label(label):
+                label_ids.append((label, label_id))
+        elif label_id is not None:
+            what = f'"label_id" of {label!r} is {label_id!r}, not an integer >= 0'
+            reading.add_problem("bad label id", what, video_id)
+    return label_ids
+
+
+def write_unav_annotations(annotations: Annotations, path: str | os.PathLike) -> None:
+    """Write annotations in the layout that `read_unav_annotations` reads; an existing file is replaced in one step.
+
+    Raises:
+        ValueError: if the duration of a video is not known, or a number is not finite.
+    """
+    label2id, durations = annotations.label2id, annotations.durations()
+    database = {}
+    for video_id, video in annotations.videos.items():
+        entries: list[dict[str, Any]] = []
+        for event in video.events:
+            entry = {"segment": [event.start, event.end], "label": event.label, "label_id": label2id[event.label]}
+            entries.append(entry if event.score is None else entry | {"score": event.score})
+        database[video_id] = {"duration": durations[video_id], "subset": video.split, "annotations": entries}
+    with replacing(path) as file:
+        file.write(json.dumps({"version": "unav100", "database": database}, allow_nan=False))

@@ -1,0 +1,122 @@
+"""Features in files: a folder with a few `.npy` files per video, as those of UnAV-100 are published."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations
+from esg_transformers.corpora.example import Example, check_features
+from esg_transformers.corpora.feature_sets import FeatureSet
+from esg_transformers.corpora.resampling import resample_features
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+
+
+class FeatureFolder(torch.utils.data.Dataset):
+    """The videos of one split, read from a folder of feature files when they are asked for.
+
+    Streams are cut to the shorter one, as in UnAV (libs/datasets/unav100.py, commit 1609deb), and keep the precision
+    they are stored with. Its attributes say what the features are: `labels` (class names by id), `grid`,
+    `visual_size`, `audio_size`, `encoder`, `video_ids` and `durations` (seconds).
+
+    Args:
+        annotations: of the videos, in any splits.
+        features_dir: the folder of the `.npy` files.
+        feature_set: their names and shapes; see `FEATURE_SETS`.
+        split: the split to read.
+        resample_to: a grid to put both streams on, see `resample_features`; each then has the steps that fit in the
+            annotated duration.
+
+    Raises:
+        FileNotFoundError: if the folder or a file is missing, naming the first ones and how many there are.
+        ValueError: if no video is in the split, a duration is not known, or the streams are on two grids and
+            `resample_to` is not given; on reading, if a file is not what `feature_set` says.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        features_dir: str | os.PathLike,
+        feature_set: FeatureSet,
+        split: str,
+        resample_to: FeatureGrid | None = None,
+    ):
+        self.features_dir = Path(features_dir)
+        self.feature_set = feature_set
+        self._visual_grid, self._audio_grid = feature_set.grid, feature_set.audio_grid or feature_set.grid
+        if resample_to is None and self._visual_grid != self._audio_grid:
+            raise ValueError(
+                f"The visual features of {feature_set.name} are on a grid of {self._visual_grid}, and the audio "
+                f"features on one of {self._audio_grid}. Resample both onto one: give `resample_to`, or build a corpus "
+                "with `esg-transformers corpus build --grid FRAME_RATE,STRIDE,WINDOW`."
+            )
+        self.grid = resample_to or feature_set.grid
+        self.labels = annotations.labels
+        self.visual_size = feature_set.visual_size
+        self.audio_size = feature_set.audio_size
+        self.encoder = {"name": feature_set.name, "version": feature_set.version}
+        self._annotations = annotations
+        self._videos = tuple(annotations.split(split).videos.values())
+        self.durations = tuple(annotations.split(split).durations().values())
+        self.video_ids = tuple(video.video_id for video in self._videos)
+        if not self.features_dir.is_dir():
+            raise FileNotFoundError(f"No feature folder at {self.features_dir}.")
+        present = {entry.name for entry in os.scandir(self.features_dir)}
+        needed = [path.name for video in self._videos for path in self._paths(video)]
+        missing = [name for name in needed if name not in present]
+        if missing:
+            raise FileNotFoundError(
+                f"{self.features_dir} lacks {len(missing)} of the {len(needed)} {feature_set.name} feature files "
+                f"of split {split!r}: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
+            )
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> Example:
+        video = self._videos[index]
+        feature_set, duration = self.feature_set, self.durations[index]
+        paths, num_visual = self._paths(video), len(feature_set.visual_suffixes)
+        visual = self._read_files(paths[:num_visual], feature_set.visual_size, self._visual_grid, duration)
+        audio = self._read_files(paths[num_visual:], feature_set.audio_size, self._audio_grid, duration)
+        if self._visual_grid == self._audio_grid == self.grid:
+            num_steps = min(len(array) for array in visual + audio)
+            visual, audio = ([array[:num_steps] for array in arrays] for arrays in (visual, audio))
+        else:
+            num_steps = self.grid.num_steps(duration)
+            visual = [resample_features(array, self._visual_grid, self.grid, num_steps) for array in visual]
+            audio = [resample_features(array, self._audio_grid, self.grid, num_steps) for array in audio]
+        segments, labels = self._annotations.targets_of(video)
+        return Example(
+            video_id=video.video_id,
+            duration=duration,
+            visual_features=visual[0] if len(visual) == 1 else np.concatenate(visual, axis=1),
+            audio_features=audio[0] if len(audio) == 1 else np.concatenate(audio, axis=1),
+            segments=segments,
+            labels=labels,
+        )
+
+    def fingerprint(self, index: int) -> str:
+        """What an example follows from: its annotation, and its files with their sizes and times of change."""
+        video = self._videos[index]
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths(video)]
+        return repr((video, files, self.feature_set, self.grid))
+
+    def _paths(self, video: AnnotatedVideo) -> list[Path]:
+        """The files of a video, those of the visual stream first."""
+        suffixes = self.feature_set.visual_suffixes + self.feature_set.audio_suffixes
+        return [self.features_dir / f"{video.video_id}{suffix}.npy" for suffix in suffixes]
+
+    def _read_files(self, paths: list[Path], size: int, grid: FeatureGrid, duration: float) -> list[np.ndarray]:
+        """The files of one stream. Reading them takes half the time of mapping them into memory and copying."""
+        arrays: list[np.ndarray] = []
+        for path in paths:
+            try:
+                with path.open("rb") as file:
+                    array = np.lib.format.read_array(file, allow_pickle=False)
+                check_features(array, size // len(paths), grid, duration)
+            except (ValueError, EOFError, MemoryError) as error:  # the last for a header that names a vast shape
+                raise ValueError(f"{path} is not a {self.feature_set.name} feature file: {error}") from error
+            arrays.append(array)
+        return arrays

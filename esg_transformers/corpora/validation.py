@@ -1,0 +1,367 @@
+"""Everything that is wrong with a corpus, or with annotations and their features or videos, at once.
+
+Nothing here stops at the first problem. Every file is read once; one array is in memory at a time.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations
+from esg_transformers.annotations.reading import AnnotationReading, Problem
+from esg_transformers.corpora.example import are_finite, check_features
+from esg_transformers.corpora.feature_sets import FeatureSet
+from esg_transformers.corpora.manifest import check_shard_description, existing_shard, read_manifest
+from esg_transformers.corpora.video_folder import VIDEO_SUFFIXES
+from esg_transformers.files import sha256_of
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+
+FEW_EVENTS = 5  # fewer in the train split are hardly learnt from
+MEDIA_TOLERANCE = 1.0  # s; annotated durations are rounded to seconds
+
+
+class Media(Protocol):
+    """What a video file holds, as `esg_transformers.media.video.probe` tells it."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there are moving pictures."""
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is sound."""
+
+
+_Contents = dict[tuple[str, str], AnnotatedVideo]  # by what it is and its sha256: the first video that has it
+
+
+def validate_splits(annotations: Annotations) -> list[Problem]:
+    """What is wrong with how events are spread over classes and splits.
+
+    Warnings are a split `train` or `validation` that is missing, classes without events, classes that have events in
+    other splits, to be scored, and none in `train`, and classes with fewer than `FEW_EVENTS` there.
+
+    >>> [str(problem) for problem in validate_splits(Annotations({}, ("speech",)))]
+    ['there are no videos']
+    """
+    splits = {video.split for video in annotations.videos.values()}
+    if not splits:
+        return [Problem("error", "no videos", "there are no videos")]
+    problems = [
+        Problem("warning", "missing split", f"no video is in split {split!r}, which {purpose}")
+        for split, purpose in (("train", "a model learns from"), ("validation", "its best epoch is chosen on"))
+        if split not in splits
+    ]
+    counts = Counter((event.label, video.split) for video in annotations.videos.values() for event in video.events)
+    for label in annotations.labels:
+        in_train = counts[label, "train"]
+        others = sorted(split for split in splits - {"train"} if counts[label, split])
+        if not others and not in_train:
+            problems.append(Problem("warning", "class without events", f"{label!r} has no event in any split"))
+        elif "train" in splits and not in_train:
+            message = f"{label!r} has events in {', '.join(others)} and none in train"
+            problems.append(Problem("warning", "class not in train", message))
+        elif "train" in splits and in_train < FEW_EVENTS:
+            message = f"{label!r} has {in_train} in train; give it {FEW_EVENTS} or more, or leave it out"
+            problems.append(Problem("warning", "class with few events", message))
+    return problems
+
+
+def validate_features(
+    annotations: Annotations, features_dir: str | os.PathLike, feature_set: FeatureSet
+) -> list[Problem]:
+    """What is wrong with a folder of feature files for annotated videos.
+
+    Errors are files that are missing, truncated, not arrays of floats, of another width, with NaN or infinite values,
+    or of another length than the duration allows (`check_features`); streams of one video whose lengths differ by more
+    than that rule lets one stream stray; durations that are not known; and the same features under two ids in
+    different splits. Warnings are smaller differences of length, as all streams are cut to the shortest; features that
+    never change; the same features under two ids in one split; and files of videos without annotations.
+
+    Args:
+        annotations: of the videos.
+        features_dir: the folder of the `.npy` files.
+        feature_set: their names and shapes; see `FEATURE_SETS`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    folder = Path(features_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No feature folder at {folder}.")
+    streams = {
+        "visual": (feature_set.visual_suffixes, feature_set.visual_size, feature_set.grid),
+        "audio": (feature_set.audio_suffixes, feature_set.audio_size, feature_set.audio_grid or feature_set.grid),
+    }
+    problems: list[Problem] = []
+    contents: _Contents = {}
+    for video in tqdm(annotations.videos.values(), desc="Reading features", unit=" videos"):
+        if video.duration is None:
+            problems.append(_error("unknown duration", "its annotations do not say it; give it in them", video))
+        lengths: dict[FeatureGrid, list[int]] = {}
+        for stream, (suffixes, size, grid) in streams.items():
+            digest, num_problems = hashlib.sha256(), len(problems)
+            for suffix in suffixes:
+                path = folder / f"{video.video_id}{suffix}.npy"
+                try:
+                    array = np.lib.format.open_memmap(path, mode="r")
+                except FileNotFoundError:
+                    problems.append(_error("missing file", f"{path.name} is not there", video))
+                except (ValueError, EOFError, OSError) as error:
+                    problems.append(_error("unreadable file", f"{path.name}: {error}", video))
+                else:
+                    problems += _array_problems(path.name, array, size // len(suffixes), grid, video)
+                    if array.ndim == 2:
+                        lengths.setdefault(grid, []).append(len(array))
+                    digest.update(array.tobytes())
+            if len(problems) == num_problems:
+                problems += _content_problems(contents, f"{stream} features", digest.hexdigest(), video)
+        for lengths_of_grid in lengths.values():
+            problems += _length_problems(lengths_of_grid, video)
+    endings = [f"{suffix}.npy" for suffixes, _, _ in streams.values() for suffix in suffixes]
+    for path in sorted(folder.iterdir()):
+        ids = {path.name.removesuffix(ending) for ending in endings if path.name.endswith(ending)}
+        if ids and not ids & annotations.videos.keys():
+            problems.append(Problem("warning", "file without annotations", f"{path.name} is of no annotated video"))
+    return problems
+
+
+def validate_videos(
+    annotations: Annotations, videos_dir: str | os.PathLike, probe: Callable[[Path], Media]
+) -> list[Problem]:
+    """What is wrong with a folder of video files for annotated videos.
+
+    Errors are files that are missing or cannot be read, events that reach more than `MEDIA_TOLERANCE` beyond the end
+    of their file, and the same file under two ids in different splits. Warnings are durations that differ by more,
+    files without picture or without sound, several files of one id, the same file under two ids in one split, and
+    files without annotations.
+
+    Args:
+        annotations: of the videos.
+        videos_dir: the folder of the files, named as for `VideoFolder`.
+        probe: tells what a file holds: `esg_transformers.media.video.probe`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    folder = Path(videos_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No video folder at {folder}.")
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            files.setdefault(path.stem, []).append(path)
+    problems: list[Problem] = []
+    contents: _Contents = {}
+    for video in tqdm(annotations.videos.values(), desc="Reading videos", unit=" videos"):
+        paths = sorted(files.get(video.video_id, ()), key=lambda path: VIDEO_SUFFIXES.index(path.suffix.lower()))
+        if not paths:
+            expected = f"no {video.video_id} with one of {', '.join(VIDEO_SUFFIXES)}"
+            problems.append(_error("missing file", expected, video))
+            continue
+        if len(paths) > 1:
+            names = ", ".join(path.name for path in paths)
+            problems.append(_warning("several files of one video", f"{names}; the first is used", video))
+        try:
+            media = probe(paths[0])
+        except (ValueError, OSError) as error:
+            problems.append(_error("unreadable file", f"{paths[0].name}: {error}", video))
+            continue
+        problems += _content_problems(contents, "picture and sound", sha256_of(paths[0]), video)
+        problems += _media_problems(media, video)
+    for path in (path for video_id, paths in files.items() if video_id not in annotations.videos for path in paths):
+        problems.append(Problem("warning", "file without annotations", f"{path.name} is of no annotated video"))
+    return problems
+
+
+def validate_corpus(
+    folder: str | os.PathLike, label2id: Mapping[str, int] | None = None
+) -> tuple[Annotations, list[Problem]]:
+    """What is wrong with a corpus folder, and what is sound of its annotations.
+
+    Errors are shards that are missing, unreadable, of another size or sha256 than corpus.json says, or of features of
+    another kind; ids that come twice; what is wrong with events; and of the features what `validate_features` finds.
+    Files that are not of the corpus are warnings.
+
+    Args:
+        folder: as written by `write_corpus`.
+        label2id: the classes of a model that is to be used on it.
+
+    Raises:
+        FileNotFoundError: if `folder` is not a corpus.
+        ValueError: if its corpus.json cannot be read.
+    """
+    folder = Path(folder)
+    description, splits = read_manifest(folder)
+    reading = AnnotationReading(folder, "corpus", label2id)
+    if label2id is not None and description["labels"] != sorted(label2id, key=label2id.__getitem__):
+        differing = ", ".join(map(repr, sorted(set(description["labels"]) ^ set(label2id)))) or "their order"
+        reading.add_problem("other classes", f"those of the corpus and those of the model differ in {differing}")
+    contents: _Contents = {}
+    split_of: dict[str, str] = {}
+    num_videos = sum(shard.num_examples for shards in splits.values() for shard in shards)
+    with tqdm(total=num_videos, desc="Reading the corpus", unit=" videos") as progress:
+        for split, shard in ((split, shard) for split, shards in splits.items() for shard in shards):
+            path = folder / shard.file
+            try:
+                existing_shard(folder, shard)
+                if sha256_of(path) != shard.sha256:
+                    raise ValueError(
+                        f"{path} has another sha256 than corpus.json says; copy or write the corpus again."
+                    )
+                check_shard_description(path, description)
+            except (ValueError, OSError) as error:
+                reading.add_problem("missing file" if isinstance(error, FileNotFoundError) else "bad shard", str(error))
+            if not path.is_file():
+                continue
+            try:
+                for row in _rows(path):
+                    _validate_row(row, split, split_of, description, contents, reading)
+                    progress.update()
+            except (ValueError, KeyError, OSError) as error:  # pyarrow's errors are of these
+                reading.add_problem("unreadable file", f"{path}: {error}")
+    ours = {"corpus.json", "README.md"} | {shard.file for shards in splits.values() for shard in shards}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in ours:
+            reading.add_problem("stray file", f"{name} is not of the corpus", severity="warning")
+    return reading.annotations(description["labels"]), reading.problems
+
+
+def _content_problems(contents: _Contents, what: str, digest: str, video: AnnotatedVideo) -> Iterator[Problem]:
+    """Whether another video has the same content."""
+    first = contents.setdefault((what, digest), video)
+    if first.split != video.split:
+        message = f"its {what} in {video.split} are those of {first.video_id!r} in {first.split}"
+        yield _error("leakage between splits", message, video)
+    elif first is not video:
+        yield _warning("same content twice", f"its {what} are those of {first.video_id!r}", video)
+
+
+def _array_problems(
+    name: str, array: np.ndarray, size: int, grid: FeatureGrid, video: AnnotatedVideo
+) -> Iterator[Problem]:
+    """What is wrong with an array that should be the features `(T, size)` of a video."""
+    if array.dtype.kind != "f":
+        yield _error("not floats", f"{name} holds {array.dtype}; expected floats", video)
+        return
+    if array.ndim != 2 or array.shape[1] != size:
+        yield _error("wrong width", f"{name} has shape {array.shape}; expected (steps, {size})", video)
+        return
+    if video.duration is not None:
+        try:  # of the array its length alone, as that rule stops at the first problem
+            check_features(np.empty((len(array), 0), np.float16), 0, grid, video.duration)
+        except ValueError as error:
+            yield _error("other grid or duration", f"{name}: {error}", video)
+    if not are_finite(array):
+        num_bad = np.count_nonzero(~np.isfinite(array))
+        yield _error("NaN or infinite", f"{name} holds {num_bad} values that are NaN or infinite", video)
+    elif len(array) > 1 and (array == array[:1]).all():
+        yield _warning("features that never change", f"{name} has {len(array)} steps, all alike", video)
+
+
+def _length_problems(lengths: list[int], video: AnnotatedVideo) -> Iterator[Problem]:
+    """Whether the streams of a video are of one length."""
+    shortest, longest = min(lengths), max(lengths)
+    # As far as `check_features` lets a stream stray from its duration.
+    if longest - shortest > 0.1 * longest + 2:
+        message = f"its files have {shortest} to {longest} steps; encode picture and sound on one grid"
+        yield _error("streams of different length", message, video)
+    elif longest > shortest:
+        message = f"its files have {shortest} to {longest} steps; all are cut to the shortest"
+        yield _warning("streams of slightly different length", message, video)
+
+
+def _media_problems(media: Media, video: AnnotatedVideo) -> Iterator[Problem]:
+    """Whether a file holds what is annotated."""
+    if video.duration is not None and abs(media.duration - video.duration) > MEDIA_TOLERANCE:
+        message = f"its file has {media.duration:.2f} s, and its annotations say {video.duration:g} s"
+        yield _warning("other duration", message, video)
+    for event in video.events:
+        if event.end > media.duration + MEDIA_TOLERANCE:
+            message = (
+                f"event {event.label!r} from {event.start:g} to {event.end:g} s: its file has {media.duration:.2f} s"
+            )
+            yield _error("event outside the video", message, video)
+    if not media.has_video:
+        yield _warning("no picture", "its file has no picture", video)
+    if not media.has_audio:
+        yield _warning("no sound", "its file has no sound", video)
+
+
+def _rows(path: Path) -> Iterator[dict[str, pa.Scalar]]:
+    """The rows of a shard, a few in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=8):
+            columns = {
+                name: column.storage if isinstance(column, pa.ExtensionArray) else column
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            }
+            for index in range(batch.num_rows):
+                yield {name: column[index] for name, column in columns.items()}
+
+
+def _validate_row(
+    row: dict[str, pa.Scalar],
+    split: str,
+    split_of: dict[str, str],
+    description: dict[str, Any],
+    contents: _Contents,
+    reading: AnnotationReading,
+) -> None:
+    """Gather one video of a corpus, and what is wrong with it."""
+    video_id, duration = row["video_id"].as_py(), row["duration"].as_py()
+    if video_id in split_of:
+        kind = "repeated video" if split_of[video_id] == split else "leakage between splits"
+        reading.add_problem(kind, f"it is in {split} and before in {split_of[video_id]}", video_id)
+        return
+    if not reading.add_video(video_id, duration, split):
+        return
+    split_of[video_id] = split
+    labels = dict(enumerate(description["labels"]))
+    for event in row["events"].as_py():
+        if event["label"] in labels:
+            reading.add_event(video_id, event["start"], event["end"], labels[event["label"]])
+        else:
+            message = f"an event has class id {event['label']}, and there are {len(labels)} classes"
+            reading.add_problem("unknown label", message, video_id)
+    video = AnnotatedVideo(video_id, duration if 0 < duration < float("inf") else None, split, ())
+    lengths = []
+    for stream in ("visual", "audio"):
+        if not row[f"has_{stream}"].as_py():
+            continue
+        name, size = f"{stream}_features", description[f"{stream}_size"]
+        steps = row[name].values
+        if steps is None or set(steps.value_lengths().to_pylist()) - {size}:
+            reading.add_problem("wrong width", f"{name} is not (steps, {size})", video_id)
+            continue
+        array = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+        lengths.append(len(array))
+        found = list(_array_problems(name, array, size, FeatureGrid(**description["feature_grid"]), video))
+        reading.problems += found
+        if not found:
+            digest = hashlib.sha256(array.tobytes()).hexdigest()
+            reading.problems += _content_problems(contents, f"{stream} features", digest, video)
+    if len(set(lengths)) != 1:
+        message = f"a row needs a visual or an audio stream, or both of one length; it has {lengths or 'none'}"
+        reading.add_problem("streams of different length", message, video_id)
+
+
+def _error(kind: str, message: str, video: AnnotatedVideo) -> Problem:
+    return Problem("error", kind, message, video.video_id)
+
+
+def _warning(kind: str, message: str, video: AnnotatedVideo) -> Problem:
+    return Problem("warning", kind, message, video.video_id)

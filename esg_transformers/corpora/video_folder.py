@@ -1,0 +1,89 @@
+"""Annotated video files, encoded when they are asked for."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from esg_transformers.annotations.events import Annotations
+from esg_transformers.corpora.example import Example
+from esg_transformers.encoders.encoder import AudioVisualEncoder
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".wav", ".flac", ".mp3", ".m4a", ".ogg")
+
+
+class VideoFolder(torch.utils.data.Dataset):
+    """The videos of one split, `<video id>.mp4` and the like in one folder, each encoded on reading.
+
+    Its attributes say what the features are: `labels` (class names by id), `grid`, `visual_size`, `audio_size`,
+    `encoder`, `video_ids` and `durations` (seconds). To read them more than once, write them to a corpus
+    (`write_corpus`).
+
+    Args:
+        annotations: of the videos, in any splits.
+        videos_dir: the folder of the files.
+        encoder: what encodes them.
+        split: the split to read.
+
+    Raises:
+        FileNotFoundError: if the folder or a file is missing, naming the first ones and how many there are.
+        ValueError: if no video is in the split, or a duration is not known; on reading, if a file cannot be decoded.
+    """
+
+    def __init__(
+        self, annotations: Annotations, videos_dir: str | os.PathLike, encoder: AudioVisualEncoder, split: str
+    ):
+        self.labels = annotations.labels
+        self.grid = encoder.grid
+        self.visual_size = encoder.visual_size
+        self.audio_size = encoder.audio_size
+        self.encoder = {"name": encoder.name, "version": encoder.version}
+        self._encode = encoder
+        self._annotations = annotations
+        self._videos = tuple(annotations.split(split).videos.values())
+        self.video_ids = tuple(video.video_id for video in self._videos)
+        present = video_files(videos_dir)
+        missing = [video_id for video_id in self.video_ids if video_id not in present]
+        if missing:
+            raise FileNotFoundError(
+                f"{videos_dir} lacks {len(missing)} of the {len(self._videos)} videos of split {split!r}: "
+                f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A file is named after the "
+                f"video's id, with one of {', '.join(VIDEO_SUFFIXES)}."
+            )
+        self.durations = tuple(annotations.split(split).durations().values())
+        self._paths = [present[video_id] for video_id in self.video_ids]
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> Example:
+        video, features = self._videos[index], self._encode(self._paths[index])
+        segments, labels = self._annotations.targets_of(video)
+        return Example(
+            video_id=video.video_id,
+            duration=self.durations[index],
+            visual_features=features.visual,
+            audio_features=features.audio,
+            segments=segments,
+            labels=labels,
+        )
+
+    def fingerprint(self, index: int) -> str:
+        """What an example follows from, the encoder apart: its annotation, its file's name, size and time of change."""
+        stat = self._paths[index].stat()
+        return repr((self._videos[index], self._paths[index].name, stat.st_size, stat.st_mtime_ns))
+
+
+def video_files(folder: str | os.PathLike) -> dict[str, Path]:
+    """The video and sound files of a folder by id; of files that differ in suffix alone, the first of `VIDEO_SUFFIXES`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No video folder at {folder}.")
+    # By suffix in small letters, as cameras write both `.mp4` and `.MP4`.
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
+    files.sort(key=lambda path: VIDEO_SUFFIXES.index(path.suffix.lower()), reverse=True)
+    return {path.stem: path for path in files}

@@ -1,1 +1,0 @@
-"""Examples: from annotations, feature files, videos and corpora to batches."""

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
+from esg_transformers.annotations.formats import (
+    FORMATS,
+    format_for,
+    format_of,
+    read_annotations,
+    scan_annotations,
+    write_annotations,
+)
+
+UNAV100 = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "unav100_annotations.json"
+READABLE = [name for name, form in FORMATS.items() if form.scan is not None]
+# Times in frames of 25 frames/s and in milliseconds, and no space in an id or a label: every format can hold them.
+LABELS = ("alarm", "dog_barking", "Hund🐕")
+EVENTS = (Event(0.04, 2.0, "Hund🐕", 0.75), Event(1.0, 1.6, "dog_barking", 0.5), Event(1.0, 3.0, "alarm", 0.25))
+FOUND = Annotations(
+    {
+        "-a.1": AnnotatedVideo("-a.1", 10.5, "test", EVENTS),
+        "b": AnnotatedVideo("b", 3.0, "validation", ()),
+    },
+    LABELS,
+)
+
+
+def without(annotations, what):
+    """What is left of annotations in a format that does not hold `what`."""
+    videos = {}
+    for video in annotations.videos.values():
+        events = tuple(
+            Event(event.start, event.end, event.label, None if "scores" in what else event.score)
+            for event in video.events
+        )
+        duration = None if "durations" in what else video.duration
+        split = "train" if "splits" in what else video.split
+        videos[video.video_id] = AnnotatedVideo(video.video_id, duration, split, events)
+    return Annotations(videos, annotations.labels)
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_every_format_gives_back_what_it_says_it_holds_and_warns_of_the_rest(name, tmp_path, caplog):
+    path = tmp_path / "events"
+    write_annotations(FOUND, path, name, frame_rate=25.0)
+    assert all(what in caplog.text for what in FORMATS[name].loses)
+    assert (f"{name} has no place for them" in caplog.text) == bool(FORMATS[name].loses)
+    kept = without(FOUND, FORMATS[name].loses)
+    read = read_annotations(path, name, label2id=FOUND.label2id, frame_rate=25.0)
+    assert set(read.videos["-a.1"].events) == set(kept.videos["-a.1"].events)
+    assert read.videos["-a.1"].duration == kept.videos["-a.1"].duration
+    assert read.videos["-a.1"].split == kept.videos["-a.1"].split
+    assert read.videos["b"] == kept.videos["b"]
+    assert (list(read.videos), read.labels) == (["-a.1", "b"], LABELS)
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_the_format_of_a_file_or_a_folder_is_found_by_what_is_there(name, tmp_path):
+    path = tmp_path / f"events{FORMATS[name].suffix}"
+    if FORMATS[name].suffix in (".txt", ".eaf"):
+        path = tmp_path / "events"
+    write_annotations(FOUND, path, name, frame_rate=25.0)
+    assert format_of(path) == name
+
+
+def test_a_new_file_has_the_format_of_its_suffix_and_json_is_unav_s():
+    paths = ("a.json", "a.CSV", "b/a.tsv", "a.rttm", "a.txt", "a.eaf", "a.vtt", "a.srt")
+    names = ["unav", "csv", "desed", "rttm", "audacity", "elan", "webvtt", "srt"]
+    assert [format_for(path) for path in paths] == names
+    with pytest.raises(ValueError, match=r"folder has no suffix that tells its format.*unav, activitynet-results"):
+        format_for("folder")
+
+
+def test_what_has_no_format_that_is_known_is_refused(tmp_path):
+    path = tmp_path / "events.json"
+    with pytest.raises(FileNotFoundError, match=r"No annotations at .*events\.json"):
+        read_annotations(path)
+    path.write_text('{"videos": []}')
+    with pytest.raises(ValueError, match="is JSON of no format known here"):
+        read_annotations(path)
+    with pytest.raises(ValueError, match=r"neither \.txt files of Audacity nor \.eaf files of ELAN"):
+        read_annotations(tmp_path)
+    for name in ("a.txt", "a.eaf"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match="a folder with both audacity and elan files"):
+        read_annotations(tmp_path)
+    with pytest.raises(ValueError, match=r"as srt, which is only written\. Formats that are read: unav"):
+        read_annotations(tmp_path / "a.srt", "srt")
+    with pytest.raises(ValueError, match="There is no format 'xml'"):
+        write_annotations(FOUND, path, "xml")
+
+
+@pytest.mark.parametrize(
+    ("video_id", "event", "message"),
+    [
+        ("../a", Event(0.0, 1.0, "alarm"), "files cannot be named after this id"),
+        ("a", Event(0.0, 1.0, "a\tb"), "text without control characters"),
+        ("a", Event(1.0, 0.0, "alarm"), "needs 0 <= start < end"),
+        ("a", Event(0.0, 1.0, "alarm", float("nan")), "which is not a number"),
+    ],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_no_reader_would_take_is_not_written(name, video_id, event, message, tmp_path):
+    annotations = Annotations({video_id: AnnotatedVideo(video_id, 10.0, "train", (event,))}, (event.label,))
+    with pytest.raises(ValueError, match=message):
+        write_annotations(annotations, tmp_path / "events", name, frame_rate=25.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_durations_splits_and_classes_may_be_said_when_reading(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("0\t9.505\talarm\n")
+    annotations = read_annotations(path, label2id={"speech": 0, "alarm": 1}, durations={"a": 9.5}, split="test")
+    assert annotations == Annotations(
+        {"a": AnnotatedVideo("a", 9.5, "test", (Event(0.0, 9.5, "alarm"),))}, ("speech", "alarm")
+    )
+    reading, annotations = scan_annotations(path, label2id={"speech": 0})
+    assert [problem.kind for problem in reading.problems] == ["unknown label"]
+    assert annotations.videos["a"].events == ()
+    with pytest.raises(ValueError, match="is not a sound set of Audacity labels. Problems found: 1"):
+        read_annotations(path, label2id={"speech": 0})
+
+
+@pytest.mark.skipif(not UNAV100.is_file(), reason="the UnAV-100 annotation file is not beside the repository")
+def test_the_published_annotations_come_back_from_csv_as_they_were(tmp_path):
+    annotations = read_annotations(UNAV100)
+    write_annotations(annotations, tmp_path / "unav100.csv")
+    assert read_annotations(tmp_path / "unav100.csv", label2id=annotations.label2id) == annotations
