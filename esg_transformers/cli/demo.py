@@ -23,7 +23,7 @@ from esg_transformers.localization.trace import evidence_of
 from esg_transformers.media.audio import waveform_peaks
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.simulation.workshop import make_workshop_clips
+from esg_transformers.simulation.clips import make_workshop_clips
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model

@@ -31,7 +31,10 @@ from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.evaluation import mean_average_precision
 from esg_transformers.localization.pipeline import TASK
-from esg_transformers.simulation.workshop import WIDTH, draw_scenario, render_picture, render_sound, write_clip
+from esg_transformers.simulation.clips import write_clip
+from esg_transformers.simulation.picture import WIDTH, render_picture
+from esg_transformers.simulation.scenario import draw_scenario
+from esg_transformers.simulation.sound import render_sound
 from esg_transformers.training.model import new_model
 
 LIMIT = 2 * 2**30  # bytes of memory of the process that localizes a long video

@@ -7,7 +7,7 @@ from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Eve
 from esg_transformers.annotations.unav import write_unav_annotations
 from esg_transformers.cli.main import main
 from esg_transformers.corpora.feature_sets import FEATURE_SETS
-from esg_transformers.simulation.workshop import make_workshop_clips
+from esg_transformers.simulation.clips import make_workshop_clips
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 from esg_transformers.cli import demo
 from esg_transformers.corpora.dataset import EventCorpus
-from esg_transformers.simulation.workshop import make_workshop_clips
+from esg_transformers.simulation.clips import make_workshop_clips
 
 
 def times_of(folder):

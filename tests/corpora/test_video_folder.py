@@ -8,7 +8,9 @@ from esg_transformers.corpora.video_folder import VideoFolder
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.simulation.workshop import FRAME_RATE, HEIGHT, SAMPLING_RATE, WIDTH, write_clip
+from esg_transformers.simulation.clips import write_clip
+from esg_transformers.simulation.picture import FRAME_RATE, HEIGHT, WIDTH
+from esg_transformers.simulation.sound import SAMPLING_RATE
 
 ENCODER = SpectralEncoder()
 ANNOTATIONS = Annotations(

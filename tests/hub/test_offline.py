@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from esg_transformers.localization.pipeline import TASK
-from esg_transformers.simulation.workshop import make_workshop_clips
+from esg_transformers.simulation.clips import make_workshop_clips
 
 # Python runs this at its start, in child processes too. Sockets between processes of one machine are left alone.
 SITECUSTOMIZE = """

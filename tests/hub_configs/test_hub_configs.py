@@ -24,7 +24,8 @@ from esg_transformers import EsgNetConfig
 from esg_transformers.corpora.feature_sets import FEATURE_SETS
 from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
-from esg_transformers.simulation.workshop import LABELS, make_workshop_clips
+from esg_transformers.simulation.clips import make_workshop_clips
+from esg_transformers.simulation.scenario import LABELS
 
 ROOT = Path(__file__).parents[2]
 HUB_CONFIGS = ROOT / "hub_configs"

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.localization.files import files_to_localize, localize_files
-from esg_transformers.simulation.workshop import make_workshop_clips
+from esg_transformers.simulation.clips import make_workshop_clips
 from esg_transformers.training.model import new_model
 
 ENCODER = SpectralEncoder()
