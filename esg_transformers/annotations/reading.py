@@ -310,4 +310,5 @@ def _is_number(value: Any) -> bool:
 
 
 def shortened(text: str) -> str:
+    """The text, cut to 300 characters for a message."""
     return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -36,6 +36,7 @@ def row_features(description: dict[str, Any]) -> datasets.Features:
 
 
 def checked_row(example: Example, description: dict[str, Any]) -> dict[str, Any]:
+    """The row of an example, after checks of its id, duration, features and events."""
     duration = float(example["duration"])
     if not is_safe_video_id(example["video_id"]):
         raise ValueError("files cannot be named after its id; it must be without / \\ : and control characters.")

@@ -140,10 +140,12 @@ class Lane:
 
     @property
     def found_rows(self) -> int:
+        """Number of rows that the found events take."""
         return max((bar.row + 1 for bar in self.found), default=0)
 
     @property
     def true_rows(self) -> int:
+        """Number of rows that the true events take."""
         return max((bar.row + 1 for bar in self.true), default=0)
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
-from .nms_esg_net import suppress_overlapping_segments
 from .grid_esg_net import FeatureGrid
+from .nms_esg_net import suppress_overlapping_segments
 from .segments_esg_net import TemporalPoints
 from .windows_esg_net import Span, WindowCandidates, suppress_windows
 
