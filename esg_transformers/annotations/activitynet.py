@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from esg_transformers.annotations.events import Annotations
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_json
+from esg_transformers.annotations.parsing import read_annotation_json
+from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.files import replacing
 
 

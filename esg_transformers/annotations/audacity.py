@@ -4,7 +4,8 @@ import os
 
 from esg_transformers.annotations.events import Annotations
 from esg_transformers.annotations.folders import files_to_read, files_to_write
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_text, seconds_of
+from esg_transformers.annotations.parsing import parse_number, read_annotation_text
+from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.files import replacing
 
 
@@ -26,7 +27,7 @@ def scan_audacity(reading: AnnotationReading) -> Annotations:
             line = line.removesuffix("\r")
             if line.strip() and not line.startswith("\\"):
                 start, end, label = (*line.split("\t", 2), "", "")[:3]
-                reading.add_event(path.stem, seconds_of(start), seconds_of(end), label)
+                reading.add_event(path.stem, parse_number(start), parse_number(end), label)
     return reading.annotations()
 
 

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 from esg_transformers.annotations.events import Annotations, Event
 from esg_transformers.annotations.folders import files_to_read, files_to_write
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_text, seconds_of
+from esg_transformers.annotations.parsing import parse_number, read_annotation_text
+from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.files import replacing
 
 SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
@@ -96,7 +97,7 @@ def _scan_document(reading: AnnotationReading, video_id: str, document: ElementT
         slot_id, value = slot.get("TIME_SLOT_ID"), slot.get("TIME_VALUE")
         if slot_id in times:
             reading.add_problem("repeated time slot", f"TIME_SLOT {slot_id!r} is there twice", video_id)
-        milliseconds = None if value is None else seconds_of(value)
+        milliseconds = None if value is None else parse_number(value)
         times[slot_id] = milliseconds / 1000 if isinstance(milliseconds, float) else milliseconds
     for media in document.iterfind("HEADER/MEDIA_DESCRIPTOR"):
         if media.get("TIME_ORIGIN", "0") != "0":

@@ -1,12 +1,9 @@
 """Events of annotated videos: class, start and end in seconds."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-
-DURATION_TOLERANCE = 0.01  # s; durations of the published file have two decimals at most, and no event ends after them
 
 
 @dataclass(frozen=True)
@@ -86,23 +83,3 @@ class Annotations:
                 "`esg-transformers annotations convert --media DIR` measures those of the videos in a folder."
             )
         return {video_id: float(video.duration) for video_id, video in self.videos.items()}  # type: ignore[arg-type]
-
-
-def is_safe_video_id(video_id: object) -> bool:
-    r"""Whether files can be named after a video id: a string that stays in its folder on every system.
-
-    >>> [is_safe_video_id(name) for name in ("-YZ5bDlUlug", "site 3.mp4", "../other", "a\\b", "C:x", "..", "", 7)]
-    [True, True, False, False, False, False, False, False]
-    """
-    if not isinstance(video_id, str) or video_id in (".", "..") or len(video_id) > 200:
-        return False
-    return re.fullmatch(r"[^/\\:\x00-\x1f\x7f\ud800-\udfff]+", video_id) is not None
-
-
-def is_label(label: object) -> bool:
-    r"""Whether something can be the name of a class: text, not blank, without control characters.
-
-    >>> [is_label(label) for label in ("dog barking", "Hund, laut", " ", "a\tb", None)]
-    [True, True, False, False, False]
-    """
-    return isinstance(label, str) and re.fullmatch(r"(?=.*\S)[^\x00-\x1f\x7f\ud800-\udfff]+", label) is not None

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from esg_transformers.annotations.events import Annotations, is_safe_video_id
+from esg_transformers.annotations.events import Annotations
+from esg_transformers.annotations.values import is_safe_video_id
 
 
 def files_to_read(path: str | os.PathLike, suffix: str) -> list[Path]:

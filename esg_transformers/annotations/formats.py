@@ -1,11 +1,10 @@
 """Annotation formats: one function to read them all, one to write them."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from transformers.utils import logging
 
 from esg_transformers.annotations.activitynet import (
     scan_activitynet_results,
@@ -17,13 +16,14 @@ from esg_transformers.annotations.audacity import scan_audacity, write_audacity
 from esg_transformers.annotations.elan import scan_elan, write_elan
 from esg_transformers.annotations.events import Annotations
 from esg_transformers.annotations.label_studio import scan_label_studio, write_label_studio
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_json
+from esg_transformers.annotations.parsing import read_annotation_json
+from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.annotations.subtitles import write_srt, write_webvtt
 from esg_transformers.annotations.tables import scan_csv, scan_desed, scan_rttm, write_csv, write_desed, write_rttm
 from esg_transformers.annotations.unav import scan_unav_annotations, write_unav_annotations
 from esg_transformers.annotations.via import scan_via, write_via
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read_annotations(
         ValueError: if it is not sound, naming the first problems and how many there are.
 
     >>> import tempfile
-    >>> from esg_transformers.annotations.reading import AnnotatedVideo, Event
+    >>> from esg_transformers.annotations.events import AnnotatedVideo, Event
     >>> video = AnnotatedVideo("site 3", 9.5, "train", (Event(0.5, 2.0, "dog barking"),))
     >>> annotations = Annotations({"site 3": video}, ("dog barking",))
     >>> with tempfile.TemporaryDirectory() as folder:

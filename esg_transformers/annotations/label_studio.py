@@ -10,7 +10,8 @@ from typing import Any, TypeGuard
 from urllib.parse import quote, unquote
 
 from esg_transformers.annotations.events import Annotations, Event
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_json
+from esg_transformers.annotations.parsing import read_annotation_json
+from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.files import replacing
 
 

@@ -1,29 +1,18 @@
 """Checks that every annotation reader shares, and the problems that they find."""
 
-import json
+import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers.utils import logging
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
+from esg_transformers.annotations.values import event_problem, is_number, is_safe_video_id, repeated_events
 
-from esg_transformers.annotations.events import (
-    DURATION_TOLERANCE,
-    AnnotatedVideo,
-    Annotations,
-    Event,
-    is_label,
-    is_safe_video_id,
-)
-
-logger = logging.get_logger(__name__)
-DUPLICATE_TOLERANCE = 1e-3  # s; events of one class this close count once, as in UnAV's evaluator (commit 1609deb)
-MAX_FILE_SIZE = 256 * 2**20  # bytes of an annotation file
+logger = logging.getLogger(__name__)
 MAX_EVENTS = 100_000  # of one video: one a second for more than a day
 
 
@@ -161,7 +150,7 @@ class AnnotationReading:
         duration, split = draft.duration, draft.split
         if duration is None:
             duration = self.durations.get(video_id)
-        if duration is not None and (not _is_number(duration) or duration <= 0):
+        if duration is not None and (not is_number(duration) or duration <= 0):
             self.add_problem("bad duration", f'"duration" is {duration!r}, not a positive number of seconds', video_id)
             duration = None
         if split is None:
@@ -180,7 +169,7 @@ class AnnotationReading:
             draft.events = []
         events: list[Event] = []
         for start, end, label, score in draft.events:
-            found = _event_problem(start, end, label, score, duration)
+            found = event_problem(start, end, label, score, duration)
             if found is None and labels is not None and label not in labels:
                 found = (
                     "unknown label",
@@ -192,7 +181,7 @@ class AnnotationReading:
                 continue
             end = end if duration is None else min(end, duration)
             events.append(Event(float(start), float(end), label, None if score is None else float(score)))
-        for event in _duplicates(events):
+        for event in repeated_events(events):
             self.add_problem(
                 "duplicate event",
                 f"event {event.label!r} from {event.start:g} to {event.end:g} s is there twice",
@@ -207,106 +196,6 @@ class AnnotationReading:
             nearest = get_close_matches(label[:100], known, n=3) or sorted(known)[:3]
             self._suggestions[label] = "; the nearest known labels are " + ", ".join(map(repr, nearest))
         return self._suggestions.get(label, "")
-
-
-def read_annotation_text(path: str | os.PathLike) -> str:
-    """The text of an annotation file: UTF-8, with or without a byte order mark.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is larger than `MAX_FILE_SIZE`, or not UTF-8.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No annotation file at {path}.")
-    if path.stat().st_size > MAX_FILE_SIZE:
-        raise ValueError(
-            f"{path} has {path.stat().st_size / 2**20:,.0f} MiB; annotation files of up to {MAX_FILE_SIZE >> 20} MiB "
-            "are read. Split it by videos."
-        )
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}. Save it as UTF-8."
-        ) from error
-
-
-def read_annotation_json(path: str | os.PathLike) -> tuple[Any, list[str]]:
-    """The content of a JSON file, and keys that one of its objects gives twice, of which JSON keeps the last only.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read as JSON.
-    """
-    repeated: list[str] = []
-
-    def without_repeats(pairs):
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-        return result
-
-    text = read_annotation_text(path)
-    try:
-        return json.loads(text, object_pairs_hook=without_repeats), repeated
-    except ValueError as error:
-        raise ValueError(f"{path} is not a JSON file: {error}.") from error
-    except RecursionError as error:
-        raise ValueError(f"{path} is not an annotation file: its JSON is nested too deeply to be read.") from error
-
-
-def seconds_of(text: str) -> float | str:
-    """The number that a text file gives for a time, a score or a duration; the text itself if it is none.
-
-    >>> [seconds_of(text) for text in ("1.25", " 3e-2 ", "0x1", "1_0", "nan", "12,5")]
-    [1.25, 0.03, '0x1', '1_0', 'nan', '12,5']
-    """
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text.strip(), re.ASCII):
-        return float(text)
-    return text
-
-
-def _event_problem(start: Any, end: Any, label: Any, score: Any, duration: float | None) -> tuple[str, str] | None:
-    """What is wrong with an event of a video of `duration` seconds, as kind and message; or None."""
-    if not (_is_number(start) and _is_number(end)):
-        return "bad event", "is not timed in seconds"
-    if not is_label(label):
-        return "bad label", "has no class name that can be used: text without control characters"
-    if end == start:
-        return "event without length", "needs 0 <= start < end; it has no length"
-    if start < 0 or end < start:
-        return "bad event", "needs 0 <= start < end"
-    if duration is not None and (end > duration + DURATION_TOLERANCE or start >= duration):
-        return "event outside the video", f"is not within the video, which has {duration} s"
-    if not (score is None or _is_number(score)):
-        return "bad event", f"has score {score!r}, which is not a number"
-    return None
-
-
-def _duplicates(events: Sequence[Event]) -> list[Event]:
-    """True events that repeat an earlier one of their class, both ends within `DUPLICATE_TOLERANCE`."""
-    repeats = []
-    kept: dict[tuple[str, int, int], Event] = {}  # by class and by the cell, one tolerance wide, of both ends
-    for event in events:
-        start, end = int(event.start // DUPLICATE_TOLERANCE), int(event.end // DUPLICATE_TOLERANCE)
-        near = [kept.get((event.label, start + i, end + j)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-        is_repeat = any(
-            other is not None
-            and abs(other.start - event.start) <= DUPLICATE_TOLERANCE
-            and abs(other.end - event.end) <= DUPLICATE_TOLERANCE
-            for other in near
-        )
-        if event.score is None and is_repeat:
-            repeats.append(event)
-        elif event.score is None:
-            kept.setdefault((event.label, start, end), event)
-    return repeats
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a time or score is a number, of a size that float64 counts one by one; NaN is below nothing."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def shortened(text: str) -> str:

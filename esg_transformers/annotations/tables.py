@@ -2,19 +2,19 @@
 
 import csv
 import io
+import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 
-from transformers.utils import logging
-
 from esg_transformers.annotations.events import Annotations
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_text, seconds_of
+from esg_transformers.annotations.parsing import parse_number, read_annotation_text
+from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.files import replacing
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 CSV_COLUMNS = ("video_id", "start", "end", "label", "score", "duration", "split")  # the last three may be missing
 # DESED and DCASE say onset and offset; sed_eval takes these with `event_` before them, too.
@@ -41,10 +41,10 @@ def scan_csv(reading: AnnotationReading) -> Annotations:
     """
     for row in _rows(reading, ",", {name: name for name in CSV_COLUMNS}):
         video_id, score, duration = row["video_id"], row.get("score"), row.get("duration")
-        known = reading.add_video(video_id, seconds_of(duration) if duration else None, row.get("split") or None)
+        known = reading.add_video(video_id, parse_number(duration) if duration else None, row.get("split") or None)
         if known and any((row["start"], row["end"], row["label"], score)):
-            start, end = seconds_of(row["start"]), seconds_of(row["end"])
-            reading.add_event(video_id, start, end, row["label"], seconds_of(score) if score else None)
+            start, end = parse_number(row["start"]), parse_number(row["end"])
+            reading.add_event(video_id, start, end, row["label"], parse_number(score) if score else None)
     return reading.annotations()
 
 
@@ -75,7 +75,7 @@ def scan_desed(reading: AnnotationReading) -> Annotations:
         stem = row["video_id"].rpartition(".")[0]
         video_id = stem or row["video_id"]
         if reading.add_video(video_id) and any((row["start"], row["end"], row["label"])):
-            reading.add_event(video_id, seconds_of(row["start"]), seconds_of(row["end"]), row["label"])
+            reading.add_event(video_id, parse_number(row["start"]), parse_number(row["end"]), row["label"])
     return reading.annotations()
 
 
@@ -159,10 +159,10 @@ def scan_rttm(reading: AnnotationReading) -> Annotations:
             score = rest[0] if rest and rest[0] != "<NA>" else None
             reading.add_event(
                 video_id,
-                seconds_of(start),
+                parse_number(start),
                 _end_of(start, duration),
                 spaced.get(label, label),
-                None if score is None else seconds_of(score),
+                None if score is None else parse_number(score),
             )
     for kind, count in others.items():
         what = f"lines of type {kind!r:.100} are not read ({count} of them): events are of type SPEAKER"
@@ -208,7 +208,7 @@ def _without_spaces(label: str) -> str:
 
 def _end_of(start: str, duration: str) -> float | str:
     """`start + duration`, or a text that is no number."""
-    if isinstance(seconds_of(start), str) or isinstance(seconds_of(duration), str):
+    if isinstance(parse_number(start), str) or isinstance(parse_number(duration), str):
         return f"{start} + {duration}"
     try:
         return float(Decimal(start) + Decimal(duration))

@@ -1,17 +1,18 @@
 """UnAV-100's annotation layout, one JSON file for all videos."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from transformers.utils import logging
-
-from esg_transformers.annotations.events import Annotations, is_label
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_json, shortened
+from esg_transformers.annotations.events import Annotations
+from esg_transformers.annotations.parsing import read_annotation_json
+from esg_transformers.annotations.reading import AnnotationReading, shortened
+from esg_transformers.annotations.values import is_label
 from esg_transformers.files import replacing
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def read_unav_annotations(

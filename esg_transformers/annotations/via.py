@@ -6,7 +6,8 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from esg_transformers.annotations.events import Annotations
-from esg_transformers.annotations.reading import AnnotationReading, read_annotation_json
+from esg_transformers.annotations.parsing import read_annotation_json
+from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.files import replacing
 
 TEMPORAL_SEGMENT = "FILE1_Z2_XY0"  # the anchor of attributes of segments: one file, two times, no place in the picture

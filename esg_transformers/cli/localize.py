@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 from transformers import pipeline
 from transformers.utils import logging
 
-from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event, is_safe_video_id
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.annotations.formats import FORMATS
+from esg_transformers.annotations.values import is_safe_video_id
 from esg_transformers.cli.sources import add_source_arguments, is_given, open_model, open_model_and_split
 from esg_transformers.cli.tables import check_folder_of, event_table, write_predictions
 from esg_transformers.encoders.hub_encoder import HubEncoder

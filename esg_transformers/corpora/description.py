@@ -43,7 +43,7 @@ def describe(annotations: Annotations, grid: FeatureGrid | None = None, num_leve
         `pairs`: the ten pairs of classes with the most videos.
         `reach`, if there is a grid: see `pyramid_reach`.
 
-    >>> from esg_transformers.annotations.reading import Event
+    >>> from esg_transformers.annotations.events import Event
     >>> videos = {"a": AnnotatedVideo("a", 10.0, "train", (Event(1, 4, "speech"), Event(3, 9, "music")))}
     >>> description = describe(Annotations(videos, ("music", "speech")))
     >>> description["at_once"], description["co_occurrence"]["seconds"]

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
-from esg_transformers.annotations.events import is_safe_video_id
-from esg_transformers.annotations.reading import read_annotation_json
+from esg_transformers.annotations.parsing import read_annotation_json
+from esg_transformers.annotations.values import is_safe_video_id
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 

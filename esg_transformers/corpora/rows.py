@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from esg_transformers.annotations.events import DURATION_TOLERANCE, is_safe_video_id
+from esg_transformers.annotations.values import DURATION_TOLERANCE, is_safe_video_id
 from esg_transformers.corpora.example import Example, are_finite, check_features
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event, is_safe_video_id
+from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.annotations.formats import FORMATS, read_annotations, scan_annotations, write_annotations
+from esg_transformers.annotations.values import is_safe_video_id
 
 READERS = [name for name, form in FORMATS.items() if form.scan is not None]
 JSON_READERS = [name for name in READERS if FORMATS[name].suffix == ".json"]
