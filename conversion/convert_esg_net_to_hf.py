@@ -24,7 +24,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from convert_unav_to_hf import RENAMES as UNAV_RENAMES
@@ -37,6 +36,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedConfig,
 
 from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
 from esg_transformers.annotations.unav import read_unav_annotations
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet
 from esg_transformers.training.checkpoints import AVERAGE, STATE, WEIGHTS
 from esg_transformers.training.loop import CHECKPOINTS
@@ -67,7 +67,7 @@ def convert(
         FileExistsError: if `output` exists.
         ValueError: if the weights do not fit the configuration, or the configuration the processor.
     """
-    processor.check_features_of("The model's config", config.feature_grid, config.visual_size, config.audio_size)
+    processor.feature_spec.check(config.feature_spec, "The model's config")
     weights = without_adapters(config, weights)
     keys = renamed(weights, [(r"^module\.", ""), *renames])
     model = AutoModel.from_config(config)
@@ -195,8 +195,7 @@ def description_for(
     size: str, labels: tuple[str, ...], features: FeatureSet
 ) -> tuple[PreTrainedConfig, EsgNetProcessor]:
     """The configuration and the processor of a named size for a feature set."""
-    encoder = {"name": features.name, "version": features.version}
-    model, processor = new_model(SimpleNamespace(**vars(features), labels=labels, encoder=encoder), size)
+    model, processor = new_model(ExampleList([], labels, features.feature_spec), size)
     return model.config, processor
 
 

@@ -136,11 +136,7 @@ def convert(
     model = UnavForEventLocalization(config)
     tensors = fit(weights, keys, model.state_dict())
     model.load_state_dict(model.state_dict() | tensors)
-    grid = feature_set.grid
-    encoder = {"name": feature_set.name, "version": "unav100"}
-    processor = EsgNetProcessor(
-        grid.frame_rate, grid.stride, grid.window, feature_set.visual_size, feature_set.audio_size, encoder
-    )
+    processor = EsgNetProcessor.for_features(feature_set.feature_spec)
     card = MODEL_CARD.format(
         feature_set=feature_set.name,
         source=source.name,
@@ -149,7 +145,7 @@ def convert(
         epoch="not told" if epoch is None else epoch,
         visual_size=feature_set.visual_size,
         audio_size=feature_set.audio_size,
-        grid=grid,
+        grid=feature_set.grid,
         num_labels=config.num_labels,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         output=output.name,
@@ -199,11 +195,7 @@ def config_of(
     expanded = size("dependency_block.expand.conv.weight", 0) if use_dependency else 128 * num_labels
     return UnavConfig(
         id2label=dict(enumerate(labels or (f"LABEL_{index}" for index in range(num_labels)))),
-        visual_size=channels[0],
-        audio_size=channels[1],
-        frame_rate=feature_set.grid.frame_rate,
-        feature_stride=feature_set.grid.stride,
-        feature_window=feature_set.grid.window,
+        **feature_set.feature_spec.config_fields(),
         hidden_size=size("visual_stream.embeddings.0.conv.conv.weight", 0),
         num_embedding_layers=count("visual_stream.embeddings."),
         max_seq_len=max_seq_len,

@@ -81,11 +81,6 @@ def run(arguments: argparse.Namespace) -> None:
     write_corpus(
         arguments.output,
         datasets,
-        labels=source.labels,
-        grid=source.grid,
-        encoder=source.encoder,
-        visual_size=source.visual_size,
-        audio_size=source.audio_size,
         videos_per_shard=arguments.videos_per_shard,
         num_workers=arguments.num_workers,
         overwrite=arguments.overwrite,

@@ -41,15 +41,9 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.difficulty,
         FEATURE_SETS[arguments.feature_set],
     )
-    first = next(iter(splits.values()))
     write_corpus(
         arguments.output,
         splits,
-        labels=first.labels,
-        grid=first.grid,
-        encoder=first.encoder,
-        visual_size=first.visual_size,
-        audio_size=first.audio_size,
         num_workers=arguments.num_workers,
         overwrite=arguments.overwrite,
     )

@@ -45,8 +45,8 @@ class ShuffledEvents(torch.utils.data.Dataset):
     """
 
     def __init__(self, dataset: EventCorpus, seed: int):
-        self.labels, self.grid = dataset.labels, dataset.grid
-        self.visual_size, self.audio_size, self.encoder = dataset.visual_size, dataset.audio_size, dataset.encoder
+        self.labels, self.feature_spec = dataset.labels, dataset.feature_spec
+        self.video_ids, self.durations = dataset.video_ids, dataset.durations
         self._dataset = dataset
         order = np.random.default_rng(seed).permutation(len(dataset))
         # Each takes the events of the next in a random ring, so that none keeps its own.
@@ -81,11 +81,6 @@ def run(arguments: argparse.Namespace) -> None:
         write_corpus(
             folder / "corpus",
             splits,
-            labels=annotations.labels,
-            grid=encoder.grid,
-            encoder={"name": encoder.name, "version": encoder.version},
-            visual_size=encoder.visual_size,
-            audio_size=encoder.audio_size,
             num_workers=2,
         )
     corpus = {split: EventCorpus(folder / "corpus", split) for split in CLIPS}

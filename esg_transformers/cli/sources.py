@@ -127,7 +127,7 @@ def open_model_and_split(
     try:
         check_dataset(f"The {arguments.split} split", dataset, model, processor)
     except ValueError as error:
-        if dataset.grid == processor.feature_grid:
+        if dataset.feature_spec.grid == processor.feature_grid:
             raise
         frame_rate, stride, window = processor.feature_grid.to_dict().values()
         raise ValueError(

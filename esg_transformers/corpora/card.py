@@ -41,7 +41,7 @@ Audio-visual features and events of {sum(sizes.values()):,} videos, {len(descrip
 - a stream that a video does not have is zeros, and `has_visual` or `has_audio` is false
 
 ```python
-from esg_transformers.corpora.writing import EventCorpus
+from esg_transformers.corpora.dataset import EventCorpus
 
 {next(iter(sizes))} = EventCorpus("path/to/{name}", "{next(iter(sizes))}")
 ```

@@ -12,15 +12,15 @@ import torch
 
 from esg_transformers.corpora.example import Example
 from esg_transformers.corpora.manifest import check_shard_description, existing_shard, read_manifest
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 
 class EventCorpus(torch.utils.data.Dataset):
     """The examples of one split of a corpus folder.
 
     `datasets` turns the shards into an Arrow file in its cache once, and again when the corpus has changed; from then
-    on rows are read from mapped memory. Features stay float16. Its attributes say what they are: `labels` (class
-    names by id), `grid`, `visual_size`, `audio_size`, `encoder`, `video_ids` and `durations` (seconds).
+    on rows are read from mapped memory. Features stay float16. It is a
+    `VideoDataset`.
 
     Args:
         folder: as written by `write_corpus`.
@@ -40,10 +40,12 @@ class EventCorpus(torch.utils.data.Dataset):
         for path in paths:
             check_shard_description(path, description)
         self.labels: tuple[str, ...] = tuple(description["labels"])
-        self.grid = FeatureGrid(**description["feature_grid"])
-        self.visual_size: int = description["visual_size"]
-        self.audio_size: int = description["audio_size"]
-        self.encoder: dict[str, str] = description["encoder"]
+        self.feature_spec = FeatureSpec(
+            FeatureGrid(**description["feature_grid"]),
+            description["visual_size"],
+            description["audio_size"],
+            EncoderId(**description["encoder"]),
+        )
         # The name is part of the cache's key, which by itself knows paths and modification times only.
         content = hashlib.sha256("".join(shard.sha256 for shard in splits[split]).encode()).hexdigest()
         # Not `load_dataset`, which tells a server that it was called.
@@ -59,13 +61,13 @@ class EventCorpus(torch.utils.data.Dataset):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Example:
-        row = self._rows[index]
+        row, spec = self._rows[index], self.feature_spec
         events = row["events"][0].as_py()
         return Example(
             video_id=row["video_id"][0].as_py(),
             duration=row["duration"][0].as_py(),
-            visual_features=_array(row["visual_features"], self.visual_size) if row["has_visual"][0].as_py() else None,
-            audio_features=_array(row["audio_features"], self.audio_size) if row["has_audio"][0].as_py() else None,
+            visual_features=_array(row["visual_features"], spec.visual_size) if row["has_visual"][0].as_py() else None,
+            audio_features=_array(row["audio_features"], spec.audio_size) if row["has_audio"][0].as_py() else None,
             segments=np.array([(e["start"], e["end"]) for e in events], dtype=np.float64).reshape(-1, 2),
             labels=np.array([e["label"] for e in events], dtype=np.int64),
         )

@@ -1,10 +1,12 @@
 """One training example, the data sets that yield them, and checks of feature arrays."""
 
-from typing import TypedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpec
 
 
 class Example(TypedDict):
@@ -21,6 +23,85 @@ class Example(TypedDict):
     audio_features: np.ndarray | None
     segments: np.ndarray
     labels: np.ndarray
+
+
+@runtime_checkable
+class VideoDataset(Protocol):
+    """A map-style data set of examples, as training, evaluation and `write_corpus` take it.
+
+    `torch.utils.data.DataLoader` reads it as it is; it may subclass `torch.utils.data.Dataset`.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names by id."""
+        ...
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """What the features are."""
+        ...
+
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        """The id of each example, known without reading it."""
+        ...
+
+    @property
+    def durations(self) -> tuple[float, ...]:
+        """Seconds of each video, known without reading it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A data set whose examples can be told apart without reading them, so that a corpus build can resume."""
+
+    def fingerprint(self, index: int) -> str:
+        """A string that differs whenever the example does."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExampleList:
+    """A `VideoDataset` of examples that are in memory.
+
+    Args:
+        examples: the examples.
+        labels: class names by id.
+        feature_spec: what their features are.
+
+    >>> spec = FeatureSpec(FeatureGrid(2.0, 1, 1), visual_size=3, audio_size=2)
+    >>> features = {"visual_features": np.zeros((8, 3)), "audio_features": None}
+    >>> events = {"segments": np.array([[0.5, 2.0]]), "labels": np.array([0])}
+    >>> videos = ExampleList([{"video_id": "first", "duration": 4.0, **features, **events}], ("alarm",), spec)
+    >>> len(videos), videos.video_ids, videos.durations
+    (1, ('first',), (4.0,))
+    """
+
+    examples: Sequence[Example]
+    labels: tuple[str, ...]
+    feature_spec: FeatureSpec
+
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        """The id of each example."""
+        return tuple(example["video_id"] for example in self.examples)
+
+    @property
+    def durations(self) -> tuple[float, ...]:
+        """Seconds of each video."""
+        return tuple(example["duration"] for example in self.examples)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
 
 
 def check_features(features: np.ndarray, size: int, grid: FeatureGrid, duration: float) -> None:

@@ -1,6 +1,7 @@
 """Features in files: a folder with a few `.npy` files per video, as those of UnAV-100 are published."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ class FeatureFolder(torch.utils.data.Dataset):
     """The videos of one split, read from a folder of feature files when they are asked for.
 
     Streams are cut to the shorter one, as in UnAV (libs/datasets/unav100.py, commit 1609deb), and keep the precision
-    they are stored with. Its attributes say what the features are: `labels` (class names by id), `grid`,
-    `visual_size`, `audio_size`, `encoder`, `video_ids` and `durations` (seconds).
+    they are stored with. Its attributes say what the features are: `labels` (class names by id), `feature_spec`,
+    `video_ids` and `durations` (seconds).
 
     Args:
         annotations: of the videos, in any splits.
@@ -51,11 +52,8 @@ class FeatureFolder(torch.utils.data.Dataset):
                 f"features on one of {self._audio_grid}. Resample both onto one: give `resample_to`, or build a corpus "
                 "with `esg-transformers corpus build --grid FRAME_RATE,STRIDE,WINDOW`."
             )
-        self.grid = resample_to or feature_set.grid
+        self.feature_spec = replace(feature_set.feature_spec, grid=resample_to or feature_set.grid)
         self.labels = annotations.labels
-        self.visual_size = feature_set.visual_size
-        self.audio_size = feature_set.audio_size
-        self.encoder = {"name": feature_set.name, "version": feature_set.version}
         self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
         self.durations = tuple(annotations.split(split).durations().values())
@@ -76,17 +74,17 @@ class FeatureFolder(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> Example:
         video = self._videos[index]
-        feature_set, duration = self.feature_set, self.durations[index]
+        feature_set, duration, grid = self.feature_set, self.durations[index], self.feature_spec.grid
         paths, num_visual = self._paths(video), len(feature_set.visual_suffixes)
         visual = self._read_files(paths[:num_visual], feature_set.visual_size, self._visual_grid, duration)
         audio = self._read_files(paths[num_visual:], feature_set.audio_size, self._audio_grid, duration)
-        if self._visual_grid == self._audio_grid == self.grid:
+        if self._visual_grid == self._audio_grid == grid:
             num_steps = min(len(array) for array in visual + audio)
             visual, audio = ([array[:num_steps] for array in arrays] for arrays in (visual, audio))
         else:
-            num_steps = self.grid.num_steps(duration)
-            visual = [resample_features(array, self._visual_grid, self.grid, num_steps) for array in visual]
-            audio = [resample_features(array, self._audio_grid, self.grid, num_steps) for array in audio]
+            num_steps = grid.num_steps(duration)
+            visual = [resample_features(array, self._visual_grid, grid, num_steps) for array in visual]
+            audio = [resample_features(array, self._audio_grid, grid, num_steps) for array in audio]
         segments, labels = self._annotations.targets_of(video)
         return Example(
             video_id=video.video_id,
@@ -101,7 +99,7 @@ class FeatureFolder(torch.utils.data.Dataset):
         """What an example follows from: its annotation, and its files with their sizes and times of change."""
         video = self._videos[index]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths(video)]
-        return repr((video, files, self.feature_set, self.grid))
+        return repr((video, files, self.feature_set, self.feature_spec.grid))
 
     def _paths(self, video: AnnotatedVideo) -> list[Path]:
         """The files of a video, those of the visual stream first."""

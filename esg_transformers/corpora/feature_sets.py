@@ -6,7 +6,7 @@ from typing import Any
 
 from esg_transformers.annotations.parsing import read_annotation_json
 from esg_transformers.annotations.values import is_safe_video_id
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class FeatureSet:
     audio_size: int
     version: str = "1"
     audio_grid: FeatureGrid | None = None
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """What the features are."""
+        return FeatureSpec(self.grid, self.visual_size, self.audio_size, EncoderId(self.name, self.version))
 
     def __post_init__(self):
         for stream in ("visual", "audio"):

@@ -15,8 +15,8 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".wav", ".flac", ".mp
 class VideoFolder(torch.utils.data.Dataset):
     """The videos of one split, `<video id>.mp4` and the like in one folder, each encoded on reading.
 
-    Its attributes say what the features are: `labels` (class names by id), `grid`, `visual_size`, `audio_size`,
-    `encoder`, `video_ids` and `durations` (seconds). To read them more than once, write them to a corpus
+    Its attributes say what the features are: `labels` (class names by id), `feature_spec`,
+    `video_ids` and `durations` (seconds). To read them more than once, write them to a corpus
     (`write_corpus`).
 
     Args:
@@ -34,11 +34,8 @@ class VideoFolder(torch.utils.data.Dataset):
         self, annotations: Annotations, videos_dir: str | os.PathLike, encoder: AudioVisualEncoder, split: str
     ):
         self.labels = annotations.labels
-        self.grid = encoder.grid
-        self.visual_size = encoder.visual_size
-        self.audio_size = encoder.audio_size
-        self.encoder = {"name": encoder.name, "version": encoder.version}
-        self._encode = encoder
+        self.feature_spec = encoder.feature_spec
+        self._encoder = encoder
         self._annotations = annotations
         self._videos = tuple(annotations.split(split).videos.values())
         self.video_ids = tuple(video.video_id for video in self._videos)
@@ -57,7 +54,7 @@ class VideoFolder(torch.utils.data.Dataset):
         return len(self._videos)
 
     def __getitem__(self, index: int) -> Example:
-        video, features = self._videos[index], self._encode(self._paths[index])
+        video, features = self._videos[index], self._encoder(self._paths[index])
         segments, labels = self._annotations.targets_of(video)
         return Example(
             video_id=video.video_id,

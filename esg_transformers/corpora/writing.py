@@ -22,16 +22,13 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from esg_transformers.corpora.card import dataset_card
-from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.example import Resumable, VideoDataset
 from esg_transformers.corpora.manifest import FORMAT, METADATA_KEY, Shard, existing_shard, read_manifest
 from esg_transformers.corpora.rows import ROW_GROUP_SIZE, checked_row, row_features, row_groups
 from esg_transformers.files import replacing, sha256_of
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.workers import ignoring_interrupts
 
 logger = logging.get_logger(__name__)
-
-Examples = Sequence[Example] | torch.utils.data.Dataset
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,8 @@ class _Plan:
 
 def write_corpus(
     out_dir: str | os.PathLike,
-    splits: Mapping[str, Examples],
+    splits: Mapping[str, VideoDataset],
     *,
-    labels: Sequence[str],
-    grid: FeatureGrid,
-    encoder: dict[str, str],
-    visual_size: int,
-    audio_size: int,
     videos_per_shard: int = 128,
     num_workers: int = 0,
     overwrite: bool = False,
@@ -66,12 +58,7 @@ def write_corpus(
 
     Args:
         out_dir: the folder to make.
-        splits: sequences or map-style data sets of examples, by split; each is read once.
-        labels: class names by id.
-        grid: the clock of the features.
-        encoder: `{"name", "version"}` of what made them.
-        visual_size: channels of the visual stream.
-        audio_size: channels of the audio stream.
+        splits: data sets by split, all with the same labels and feature spec; each is read once.
         videos_per_shard: examples of each shard but the last of a split.
         num_workers: processes that build shards; 0 builds them in this one. With 1 or more, a split is pickled for
             each of its shards, and a script has to call this under `if __name__ == "__main__":`, as all of
@@ -83,19 +70,9 @@ def write_corpus(
         OSError: if the corpus cannot be written, is being built by another process, or a process of its own is killed.
     """
     out_dir = Path(out_dir).resolve()
-    if len(set(labels)) != len(labels) or not labels:
-        raise ValueError(f"`labels` must be different class names, at least one; got {list(labels)}.")
-    if not {"name", "version"} <= encoder.keys():
-        raise ValueError(f'`encoder` must be {{"name": ..., "version": ...}}; got {encoder}.')
     if videos_per_shard < 1 or num_workers < 0:
         raise ValueError(f"Give videos_per_shard >= 1 and num_workers >= 0; got {videos_per_shard} and {num_workers}.")
-    description = {
-        "feature_grid": grid.to_dict(),
-        "encoder": encoder,
-        "visual_size": visual_size,
-        "audio_size": audio_size,
-        "labels": list(labels),
-    }
+    description = _description(splits)
     with _partial_folder(out_dir) as partial:
         _check_replaceable(out_dir, overwrite)
         plans = _plan_shards(splits, description, videos_per_shard)
@@ -121,6 +98,39 @@ def write_corpus(
         if out_dir.exists():
             out_dir.replace(partial / "replaced")
         corpus.replace(out_dir)
+
+
+def _description(splits: Mapping[str, VideoDataset]) -> dict[str, Any]:
+    """The entries of corpus.json that say what all splits hold.
+
+    Raises:
+        ValueError: if there is no split, if splits differ, or if labels or encoder cannot be stored.
+    """
+    if not splits:
+        raise ValueError("A corpus needs at least one split; `splits` is empty.")
+    (first_name, first), *others = splits.items()
+    labels, spec = list(first.labels), first.feature_spec
+    if len(set(labels)) != len(labels) or not labels:
+        raise ValueError(f"`labels` must be different class names, at least one; got {labels}.")
+    if spec.encoder is None:
+        raise ValueError(
+            f"The feature spec of split {first_name!r} has no encoder. Name it, so that its features are never mixed "
+            'with others: `EncoderId("my encoder", "1")`.'
+        )
+    for name, dataset in others:
+        spec.check(dataset.feature_spec, f"Split {name!r}")
+        if list(dataset.labels) != labels:
+            raise ValueError(
+                f"Split {name!r} has the labels {list(dataset.labels)}, and split {first_name!r} {labels}. Give all "
+                "splits the same."
+            )
+    return {
+        "feature_grid": spec.grid.to_dict(),
+        "encoder": spec.encoder.to_dict(),
+        "visual_size": spec.visual_size,
+        "audio_size": spec.audio_size,
+        "labels": labels,
+    }
 
 
 @contextmanager
@@ -159,21 +169,19 @@ def _put_back(replaced: Path, out_dir: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _plan_shards(splits: Mapping[str, Examples], description: dict[str, Any], videos_per_shard: int) -> list[_Plan]:
+def _plan_shards(splits: Mapping[str, VideoDataset], description: dict[str, Any], videos_per_shard: int) -> list[_Plan]:
     """The shards of all splits; they follow from the number of examples alone."""
-    if not splits:
-        raise ValueError("A corpus needs at least one split; `splits` is empty.")
     plans = []
     for split, examples in splits.items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", split) or split == "all":
             raise ValueError(f"A split is named with letters, digits and _, and not `all`; got {split!r}.")
-        firsts = range(0, len(examples), videos_per_shard)  # type: ignore[arg-type]
+        firsts = range(0, len(examples), videos_per_shard)
         if not firsts:
             raise ValueError(f"Split {split!r} has no examples; leave it out.")
         for number, first in enumerate(firsts):
-            indices = range(first, min(first + videos_per_shard, len(examples)))  # type: ignore[arg-type]
+            indices = range(first, min(first + videos_per_shard, len(examples)))
             fingerprint = None
-            if hasattr(examples, "fingerprint"):
+            if isinstance(examples, Resumable):
                 sources = [examples.fingerprint(index) for index in indices]
                 fingerprint = hashlib.sha256(json.dumps([description, split, sources]).encode()).hexdigest()
             file = f"data/{split}-{number:05d}-of-{len(firsts):05d}.parquet"
@@ -215,7 +223,11 @@ def _record_path(partial: Path, plan: _Plan) -> Path:
 
 
 def _build_here(
-    partial: Path, plans: Iterable[_Plan], splits: Mapping[str, Examples], description: dict[str, Any], progress: tqdm
+    partial: Path,
+    plans: Iterable[_Plan],
+    splits: Mapping[str, VideoDataset],
+    description: dict[str, Any],
+    progress: tqdm,
 ) -> dict[str, Shard]:
     # One thread, as in the processes of `_build_in_processes`: with more, an encoder's sums are rounded otherwise.
     num_threads = torch.get_num_threads()
@@ -231,7 +243,7 @@ def _build_here(
 def _build_in_processes(
     partial: Path,
     plans: Sequence[_Plan],
-    splits: Mapping[str, Examples],
+    splits: Mapping[str, VideoDataset],
     description: dict[str, Any],
     num_workers: int,
     progress: tqdm,
@@ -280,7 +292,7 @@ def _start_worker(alive: Any, num_videos: Any) -> None:
 _num_videos: Any  # of all workers together; in a worker only
 
 
-def _build_in_worker(partial: Path, plan: _Plan, examples: Examples, description: dict[str, Any]) -> Shard:
+def _build_in_worker(partial: Path, plan: _Plan, examples: VideoDataset, description: dict[str, Any]) -> Shard:
     def count(num_videos: int) -> None:
         with _num_videos.get_lock():
             _num_videos.value += num_videos
@@ -289,7 +301,7 @@ def _build_in_worker(partial: Path, plan: _Plan, examples: Examples, description
 
 
 def _build_shard(
-    partial: Path, plan: _Plan, examples: Examples, description: dict[str, Any], report: Callable[[int], Any]
+    partial: Path, plan: _Plan, examples: VideoDataset, description: dict[str, Any], report: Callable[[int], Any]
 ) -> Shard:
     """Write one shard, and then its record; `report` is called with 1 for every video."""
     path = partial / "corpus" / plan.file
@@ -316,11 +328,11 @@ def _build_shard(
 
 
 def _checked_rows(
-    examples: Examples, plan: _Plan, description: dict[str, Any], report: Callable[[int], Any]
+    examples: VideoDataset, plan: _Plan, description: dict[str, Any], report: Callable[[int], Any]
 ) -> Iterator[dict[str, Any]]:
     """The rows of a shard."""
     for index in plan.indices:
-        video_id = examples.video_ids[index] if hasattr(examples, "video_ids") else index
+        video_id = examples.video_ids[index]
         try:
             example = examples[index]
             video_id = example["video_id"]

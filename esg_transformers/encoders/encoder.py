@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from esg_transformers.media.video import MediaSource
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,18 @@ class AudioVisualEncoder(Protocol):
     need not grow with the length of the file; see [`feature_blocks`], which does without where it is missing.
 
     Attributes:
-        name (`str`): written with what was encoded, so that features of two encoders are never mixed.
-        version (`str`): changes whenever the features of the same file do.
-        grid (`FeatureGrid`): the clock of the features.
-        visual_size (`int`): features per step of what is seen, Dv.
-        audio_size (`int`): features per step of what is heard, Da.
+        feature_spec (`FeatureSpec`):
+            What the features are: their clock, channels per step (Dv and Da), and the name and version of the encoder.
+            These are written with what was encoded, so that features of two encoders are never mixed; the version
+            changes whenever the features of the same file do.
     """
 
-    name: str
-    version: str
-    grid: FeatureGrid
-    visual_size: int
-    audio_size: int
+    feature_spec: FeatureSpec
 
     def __call__(self, source: MediaSource) -> AudioVisualFeatures:
-        """Features of a media file, float32, `grid.num_steps(duration)` steps in each stream that the file has.
+        """Features of a media file, float32, in each stream that the file has.
+
+        A stream has `feature_spec.grid.num_steps(duration)` steps.
 
         Raises:
             FileNotFoundError: if there is no file.
@@ -98,10 +95,11 @@ def feature_blocks(encoder: AudioVisualEncoder, source: MediaSource, num_steps: 
         ValueError: if `num_steps` is below 1, or the file cannot be encoded. As this is a generator, errors come when a
             block is asked for.
 
+    >>> from esg_transformers.models.esg_net.grid_esg_net import EncoderId
     >>> class OneNumberPerSecond:
-    ...     name, version, grid, visual_size, audio_size = "ones", "1", FeatureGrid(1, 1, 1), 1, 1
+    ...     feature_spec = FeatureSpec(FeatureGrid(1, 1, 1), 1, 1, EncoderId("ones", "1"))
     ...     def __call__(self, source):
-    ...         return AudioVisualFeatures(None, np.ones((5, 1), np.float32), self.grid, duration=5.0)
+    ...         return AudioVisualFeatures(None, np.ones((5, 1), np.float32), self.feature_spec.grid, duration=5.0)
     >>> [len(block.audio) for block in feature_blocks(OneNumberPerSecond(), "five_seconds.wav", num_steps=2)]
     [2, 2, 1]
     """

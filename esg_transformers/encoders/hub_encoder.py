@@ -12,23 +12,22 @@ import numpy as np
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.media.audio import read_waveform
 from esg_transformers.media.video import probe, read_frames
-from esg_transformers.models.esg_net.segments_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 
 class OnePeaceEncoder:
-    name, version = "one-peace", "1"
-    grid, visual_size, audio_size = FeatureGrid(frame_rate=16, stride=4, window=16), 1536, 1536
+    feature_spec = FeatureSpec(FeatureGrid(16, 4, 16), 1536, 1536, EncoderId("one-peace", "1"))
 
     def __init__(self, see, hear):
         self.see, self.hear = see, hear
 
     def __call__(self, source):
-        duration = probe(source).duration
+        grid, duration = self.feature_spec.grid, probe(source).duration
         frames, waveform = list(read_frames(source, 16)), read_waveform(source, 16_000)
-        steps = range(self.grid.num_steps(duration))
+        steps = range(grid.num_steps(duration))
         visual = np.stack([self.see(frames[4 * g :][:16]) for g in steps])
         audio = np.stack([self.hear(waveform[4000 * g :][:16_000]) for g in steps])
-        return AudioVisualFeatures(visual, audio, self.grid, duration)
+        return AudioVisualFeatures(visual, audio, grid, duration)
 ```
 """
 
@@ -64,7 +63,7 @@ from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.sliding_sound import SlidingSound
 from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.media.video import MediaSource
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=16, stride=4, window=16)  # that of ONE-PEACE: a feature every 0.25 s that sees 1 s
 
@@ -133,8 +132,6 @@ class HubEncoder:
             take sounds as long as a window of the grid.
     """
 
-    name = "hub"
-
     def __init__(
         self,
         visual_model: str | None,
@@ -144,13 +141,16 @@ class HubEncoder:
     ):
         if visual_model is None and audio_model is None:
             raise ValueError("`visual_model` and `audio_model` are both None. Give at least one of the two.")
-        self.grid = grid
         self._see = None if visual_model is None else PictureModel(visual_model, grid, device)
         self._hear = None if audio_model is None else SoundModel(audio_model, grid, device)
-        self.visual_size = self._see.size if self._see else 1
-        self.audio_size = self._hear.size if self._hear else 1
         # The number counts our rules, such as how the pictures of a clip are chosen.
-        self.version = "1-" + "+".join(part.identity if part else "none" for part in (self._see, self._hear))
+        version = "1-" + "+".join(part.identity if part else "none" for part in (self._see, self._hear))
+        self.feature_spec = FeatureSpec(
+            grid,
+            visual_size=self._see.size if self._see else 1,
+            audio_size=self._hear.size if self._hear else 1,
+            encoder=EncoderId("hub", version),
+        )
 
     def __call__(self, source: MediaSource) -> AudioVisualFeatures:
         """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
@@ -173,7 +173,7 @@ class HubEncoder:
         What is held of a file does not grow with its length. Errors come when the first block is asked for.
         """
         sampling_rate = self._hear.sampling_rate if self._hear else 0
-        return encode_in_blocks(source, self.grid, num_steps, self._see, self._hear, sampling_rate)
+        return encode_in_blocks(source, self.feature_spec.grid, num_steps, self._see, self._hear, sampling_rate)
 
 
 class PictureModel:

@@ -24,7 +24,7 @@ from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
 from esg_transformers.encoders.vggish.processing_vggish import SAMPLING_RATE, VggishProcessor
 from esg_transformers.media.video import MediaSource
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 # `stack_size=24 step_size=8 extraction_fps=25` of v-iashin/video_features, by the author of UnAV-100
 # (github.com/ttgeng233/UnAV/issues/7); a VGGish patch lasts as long as a window, 0.96 s.
@@ -65,8 +65,6 @@ class I3dVggishEncoder:
         ImportError: if optical flow is asked for and torchvision is not installed.
     """
 
-    grid = GRID
-
     def __init__(
         self,
         i3d_rgb: I3dModel,
@@ -85,10 +83,12 @@ class I3dVggishEncoder:
         self.optical_flow = optical_flow
         self.i3d_rgb, self.i3d_flow, self.vggish = i3d_rgb, i3d_flow, vggish
         models = [model.eval() for model in (i3d_rgb, i3d_flow, vggish) if model is not None]
-        self.name = "i3d_rgb-vggish" if i3d_flow is None else "i3d-vggish"
-        self.version = f"1-{_fingerprint(models)}"
-        self.visual_size = sum(model.config.hidden_size for model in models[:-1])
-        self.audio_size = vggish.config.hidden_size
+        self.feature_spec = FeatureSpec(
+            GRID,
+            visual_size=sum(model.config.hidden_size for model in models[:-1]),
+            audio_size=vggish.config.hidden_size,
+            encoder=EncoderId("i3d_rgb-vggish" if i3d_flow is None else "i3d-vggish", f"1-{_fingerprint(models)}"),
+        )
 
     def __call__(self, source: MediaSource) -> AudioVisualFeatures:
         """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
@@ -110,7 +110,7 @@ class I3dVggishEncoder:
 
         What is held of a file does not grow with its length. Errors come when the first block is asked for.
         """
-        return encode_in_blocks(source, self.grid, num_steps, self.picture_features, self.sound_features, SAMPLING_RATE)
+        return encode_in_blocks(source, GRID, num_steps, self.picture_features, self.sound_features, SAMPLING_RATE)
 
     def picture_features(self, frames: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
         """I3D features of frames that are read once, 24 being kept.
@@ -152,7 +152,7 @@ class I3dVggishEncoder:
         Yields:
             float32 `(audio_size,)` for each step.
         """
-        processor, sound = VggishProcessor(hop_seconds=self.grid.step), SlidingSound(stretches)
+        processor, sound = VggishProcessor(hop_seconds=GRID.step), SlidingSound(stretches)
         for step in range(0, num_steps, PATCHES_AT_ONCE):
             first = step * processor.hop
             patches = sound.span(first, first + processor.num_samples(min(PATCHES_AT_ONCE, num_steps - step)))

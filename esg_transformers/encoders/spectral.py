@@ -16,8 +16,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.media.video import MediaSource
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
+ENCODER = EncoderId("spectral", "1")
 GRID = FeatureGrid(frame_rate=10, stride=2, window=4)  # a feature every 0.2 s that sees 0.4 s
 
 FRAME_SIZE = (96, 64)  # pixels, (width, height)
@@ -56,15 +57,10 @@ class SpectralEncoder:
     Raises:
         ValueError: if a window of the grid holds fewer than 2 frames or is too short for a spectrum (0.1 s).
 
-    >>> encoder = SpectralEncoder()
-    >>> encoder.visual_size, encoder.audio_size
-    (175, 195)
+    >>> spec = SpectralEncoder().feature_spec
+    >>> str(spec.encoder), spec.visual_size, spec.audio_size
+    ('spectral 1', 175, 195)
     """
-
-    name = "spectral"
-    version = "1"
-    visual_size = STATISTICS_PER_CELL * (CELLS[0] * CELLS[1] + 1)
-    audio_size = STATISTICS_PER_BAND * (NUM_MEL_BANDS + 1)
 
     def __init__(self, grid: FeatureGrid = GRID):
         seconds = grid.window / grid.frame_rate
@@ -73,7 +69,8 @@ class SpectralEncoder:
                 f"A window of the grid has {grid.window} frames and lasts {seconds:g} s; motion needs 2 frames and a "
                 "spectrum 0.1 s. Choose a longer window."
             )
-        self.grid = grid
+        visual_size = STATISTICS_PER_CELL * (CELLS[0] * CELLS[1] + 1)
+        self.feature_spec = FeatureSpec(grid, visual_size, STATISTICS_PER_BAND * (NUM_MEL_BANDS + 1), ENCODER)
 
     def __call__(self, source: MediaSource) -> AudioVisualFeatures:
         """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
@@ -93,8 +90,9 @@ class SpectralEncoder:
         Pictures and sound are decoded side by side, as far as a block needs them. Errors are those of `__call__`, and
         come when the first block is asked for or, from a damaged file, on the way.
         """
-        see, hear = partial(picture_features, grid=self.grid), partial(sound_features, grid=self.grid)
-        return encode_in_blocks(source, self.grid, num_steps, see, hear, SAMPLING_RATE, FRAME_SIZE)
+        grid = self.feature_spec.grid
+        see, hear = partial(picture_features, grid=grid), partial(sound_features, grid=grid)
+        return encode_in_blocks(source, grid, num_steps, see, hear, SAMPLING_RATE, FRAME_SIZE)
 
 
 def picture_features(frames: Iterable[np.ndarray], num_steps: int, grid: FeatureGrid) -> Iterator[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.example import Example, VideoDataset
 from esg_transformers.evaluation import mean_average_precision
 from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor, event_list
@@ -40,7 +40,7 @@ class Localized:
 def localize_dataset(
     model: PreTrainedModel,
     processor: EsgNetProcessor,
-    dataset: Dataset,
+    dataset: VideoDataset,
     accelerator: Accelerator,
     batch_size: int = 16,
     threshold: float | Sequence[float] = 0.0,
@@ -58,11 +58,12 @@ def localize_dataset(
     Returns:
         On every process, all videos of the data set.
     """
-    num_videos, num_processes = len(dataset), accelerator.num_processes  # type: ignore[arg-type]
+    num_videos, num_processes = len(dataset), accelerator.num_processes
     # As many in each process, some twice if need be: where weights are sharded, all have to make the same calls.
     rounds = range(-(-num_videos // num_processes))
     mine = [(round * num_processes + accelerator.process_index) % num_videos for round in rounds]
-    loader = DataLoader(torch.utils.data.Subset(dataset, mine), batch_size=batch_size, collate_fn=list)
+    subset: Dataset[Example] = torch.utils.data.Subset(cast(Dataset[Example], dataset), mine)
+    loader = DataLoader(subset, batch_size=batch_size, collate_fn=list)
     id2label = model.config.id2label
     was_training = model.training
     model.eval()
@@ -119,7 +120,7 @@ def _candidates(
 def evaluate_dataset(
     model: PreTrainedModel,
     processor: EsgNetProcessor,
-    dataset: Dataset,
+    dataset: VideoDataset,
     accelerator: Accelerator,
     batch_size: int = 16,
 ) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def localize_files(
     run = {
         "version": version("esg-transformers"),
         "model": _fingerprint(Path(model)),
-        "encoder": f"{localizer.chosen_encoder().name} {localizer.chosen_encoder().version}",
+        "encoder": str(localizer.chosen_encoder().feature_spec.encoder),
         **settings,
     }
     with _results_file(output, run, videos) as (results, write):

@@ -8,9 +8,10 @@ from typing import Any
 
 from transformers.utils import logging
 
+from esg_transformers.encoders import spectral
 from esg_transformers.encoders.encoder import AudioVisualEncoder, AudioVisualFeatures, feature_blocks
-from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.models.esg_net import pipeline_esg_net
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureSpec
 from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline
 
 logger = logging.get_logger(__name__)
@@ -67,12 +68,13 @@ class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
             )
         for index, block in enumerate(blocks):
             visual, audio = block.visual, block.audio
-            self.processor.check_features_of(
-                name,
+            expected = self.processor.feature_spec
+            found = FeatureSpec(
                 block.grid,
-                self.processor.visual_size if visual is None else visual.shape[1],
-                self.processor.audio_size if audio is None else audio.shape[1],
+                expected.visual_size if visual is None else visual.shape[1],
+                expected.audio_size if audio is None else audio.shape[1],
             )
+            expected.check(found, name)
             if index == 0 and (visual is None or audio is None):
                 absent, present = ("pictures", "sound") if visual is None else ("sound", "pictures")
                 logger.warning(f"{name} has no {absent}; what is found in it is found by its {present} alone.")
@@ -108,23 +110,22 @@ class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
         """
         if self.encoder is None:
             self.encoder = encoder_for(self.processor)
-        _check_encoder(self.processor.encoder, {"name": self.encoder.name, "version": self.encoder.version})
+        _check_encoder(self.processor.feature_spec.encoder, self.encoder.feature_spec.encoder)
         return self.encoder
 
 
-def _check_encoder(named: Mapping[str, str] | None, given: Mapping[str, str]) -> None:
+def _check_encoder(named: EncoderId | None, given: EncoderId | None) -> None:
     """Refuse an encoder other than the one that made the features a model was trained on."""
-    if not named or named == given:
+    if named is None or given is None or str(named) == str(given):
         return
-    trained_on, encoder = f"{named['name']} {named['version']}", f"{given['name']} {given['version']}"
-    if named["name"] == given["name"] and named["version"] == PUBLISHED_VERSION:
+    if named.name == given.name and named.version == PUBLISHED_VERSION:
         logger.warning_once(
-            f"The model was trained on {trained_on}, features that were published without their networks' weights. "
-            f"Those of {encoder} may differ: check the results on videos whose events you know."
+            f"The model was trained on {named}, features that were published without their networks' weights. "
+            f"Those of {given} may differ: check the results on videos whose events you know."
         )
         return
     raise ValueError(
-        f"The model was trained on features of {trained_on}, and the encoder is {encoder}. Give the pipeline the "
+        f"The model was trained on features of {named}, and the encoder is {given}. Give the pipeline the "
         "encoder that the model was trained on."
     )
 
@@ -135,10 +136,10 @@ def encoder_for(processor) -> AudioVisualEncoder:
     Raises:
         ValueError: if the processor names another encoder, or none.
     """
-    named = processor.encoder or {}
-    if named == {"name": SpectralEncoder.name, "version": SpectralEncoder.version}:
-        return SpectralEncoder(processor.feature_grid)
-    wanted = f"{named['name']} {named['version']}" if named else "features of an encoder that it does not name"
+    named = processor.feature_spec.encoder
+    if str(named) == str(spectral.ENCODER):
+        return spectral.SpectralEncoder(processor.feature_grid)
+    wanted = named or "features of an encoder that it does not name"
     raise ValueError(
         f"The model was trained on {wanted}, which cannot be made here from a video file. Give the pipeline that "
         "encoder (`pipeline(..., encoder=...)`), or ready features (`AudioVisualFeatures`)."

@@ -8,6 +8,8 @@ it stands before a background that changes with every shot. How strong these are
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 
 from esg_transformers.corpora.example import Example
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId
 
 VERSION = "1"  # of the simulation; changes whenever a video does
 CLASS_SIZE, LATENT_SIZE = 32, 48  # dimensions that classes span, and with those that only backgrounds span
@@ -70,8 +73,7 @@ class SimulatedVideos(torch.utils.data.Dataset):
     """Simulated videos of 10 to 60 s, made when they are asked for; features are float32.
 
     A video follows from the arguments and its id alone, so that it is the same in any split, process and order. What
-    happens in it does not depend on `feature_set`. Its attributes say what the features are: `labels` (class names by
-    id), `grid`, `visual_size`, `audio_size`, `encoder` and `video_ids`.
+    happens in it does not depend on `feature_set`. It is a `VideoDataset`.
 
     Args:
         video_ids: any names.
@@ -103,11 +105,9 @@ class SimulatedVideos(torch.utils.data.Dataset):
             )
         self.video_ids = tuple(video_ids)
         self.labels = tuple(f"class {index:0{len(str(num_classes - 1))}d}" for index in range(num_classes))
-        self.grid = feature_set.grid
-        self.visual_size = feature_set.visual_size
-        self.audio_size = feature_set.audio_size
         # Features of another world are of another encoder: a model for one means nothing in the other.
-        self.encoder = {"name": "simulated", "version": f"{VERSION}, {num_classes} classes, seed {seed}"}
+        encoder = EncoderId("simulated", f"{VERSION}, {num_classes} classes, seed {seed}")
+        self.feature_spec = replace(feature_set.feature_spec, encoder=encoder)
         self._seed, self._difficulty, self._feature_set = seed, difficulty, feature_set
         rng = np.random.default_rng([seed, num_classes])
         frequency = 1 / np.sqrt(1 + np.arange(num_classes))
@@ -117,8 +117,13 @@ class SimulatedVideos(torch.utils.data.Dataset):
         common = _unit(groups) + _unit(rng.normal(size=groups.shape))
         # The streams agree on a class in part.
         self._prototypes = [_unit(common + 0.8 * _unit(rng.normal(size=common.shape))) for _ in range(2)]
-        sizes = (self.visual_size, self.audio_size)
+        sizes = (feature_set.visual_size, feature_set.audio_size)
         self._decoders = [rng.normal(size=(LATENT_SIZE, size)).astype(np.float32) for size in sizes]
+
+    @cached_property
+    def durations(self) -> tuple[float, ...]:
+        """Seconds of every video."""
+        return tuple(self.scenario(video_id)[0] for video_id in self.video_ids)
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -126,7 +131,8 @@ class SimulatedVideos(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> Example:
         video_id = self.video_ids[index]
         duration, occurrences = self.scenario(video_id)
-        times = self.grid.to_seconds(torch.arange(self.grid.num_steps(duration))).numpy()
+        grid = self.feature_spec.grid
+        times = grid.to_seconds(torch.arange(grid.num_steps(duration))).numpy()
         rng = _generator(self._seed, video_id, "features")
         classes = np.array([occurrence.label for occurrence in occurrences])
         visual = self._stream(rng, times, 0, classes, [occurrence.seen for occurrence in occurrences])
@@ -190,7 +196,7 @@ class SimulatedVideos(torch.utils.data.Dataset):
         """Features `(T, channels)` of one stream: 0 is what is seen, 1 what is heard."""
         start, end = np.array([span or (0.0, 0.0) for span in spans]).T
         # The share of each feature's window in which something is on, so that boundaries are as soft as the window.
-        window = self.grid.window / self.grid.frame_rate
+        window = self.feature_spec.grid.window / self.feature_spec.grid.frame_rate
         first, last = times[:, None] - window / 2, times[:, None] + window / 2
         on = (np.minimum(end, last) - np.maximum(start, first)).clip(min=0) / window
         latent = self._background(

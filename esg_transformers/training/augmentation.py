@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.example import Example, VideoDataset
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
@@ -134,18 +134,24 @@ class TrainingCrops(Dataset):
     """
 
     def __init__(
-        self, dataset: Dataset, grid: FeatureGrid, max_steps: int, seed: int, stretch: float = 0.0, repeats: int = 1
+        self,
+        dataset: VideoDataset,
+        grid: FeatureGrid,
+        max_steps: int,
+        seed: int,
+        stretch: float = 0.0,
+        repeats: int = 1,
     ):
         self.dataset, self.grid, self.max_steps, self.seed = dataset, grid, max_steps, seed
         self.stretch, self.repeats = stretch, repeats
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.repeats * len(self.dataset)  # type: ignore[arg-type]
+        return self.repeats * len(self.dataset)
 
     def __getitem__(self, index: int) -> Example:
         generator = np.random.default_rng([self.seed, self.epoch, index])
-        example = self.dataset[index % len(self.dataset)]  # type: ignore[arg-type]
+        example = self.dataset[index % len(self.dataset)]
         if self.stretch:
             example = random_stretch(example, self.grid, self.stretch, generator)
         return random_crop(example, self.grid, self.max_steps, generator)

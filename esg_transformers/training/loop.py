@@ -15,11 +15,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, is_tensorboard_available, is_trackio_available, is_wandb_available
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from esg_transformers.corpora.example import VideoDataset
 from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.localization.dataset import evaluate_dataset
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
@@ -63,8 +64,8 @@ class TrainingProgress:
 def train(
     model: PreTrainedModel,
     processor: EsgNetProcessor,
-    train_set: Dataset,
-    validation_set: Dataset,
+    train_set: VideoDataset,
+    validation_set: VideoDataset,
     output_dir: str | os.PathLike,
     arguments: LocalizationTrainingArguments | None = None,
 ) -> TrainingProgress:
@@ -98,7 +99,7 @@ def train(
         raise ValueError(f"{output_dir} is a file; give a folder for the trained model.")
     for name, dataset in (("training", train_set), ("validation", validation_set)):
         check_dataset(f"The {name} set", dataset, model, processor)
-    if not any(len(validation_set[index]["labels"]) for index in range(len(validation_set))):  # type: ignore[arg-type]
+    if not any(len(validation_set[index]["labels"]) for index in range(len(validation_set))):
         raise ValueError("No video of the validation set has an event, so no epoch could be chosen on it. Add some.")
     accelerator = Accelerator(
         mixed_precision=None if arguments.mixed_precision == "auto" else arguments.mixed_precision,
@@ -106,7 +107,7 @@ def train(
         log_with=_tracker(arguments.tracker),
         project_dir=output_dir,
     )
-    num_videos = len(train_set)  # type: ignore[arg-type]
+    num_videos = len(train_set)
     least = arguments.min_epoch_steps * arguments.batch_size * accelerator.gradient_accumulation_steps
     repeats = -(-least * accelerator.num_processes // max(num_videos, 1)) if arguments.min_epoch_steps > 1 else 1
     crops = TrainingCrops(
@@ -319,11 +320,11 @@ def parameter_groups(model: PreTrainedModel, arguments: LocalizationTrainingArgu
 
 
 def _identity(
-    arguments: LocalizationTrainingArguments, model: PreTrainedModel, train_set: Dataset, accelerator: Accelerator
+    arguments: LocalizationTrainingArguments, model: PreTrainedModel, train_set: VideoDataset, accelerator: Accelerator
 ) -> dict[str, Any]:
     """What must be the same for a run to be gone on with, by the names that a refusal gives."""
     settings = {name: value for name, value in asdict(arguments).items() if name not in FREE_SETTINGS}
-    videos = json.dumps([len(train_set), list(getattr(train_set, "video_ids", ()))])  # type: ignore[arg-type]
+    videos = json.dumps([len(train_set), list(train_set.video_ids)])
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     return settings | {
         "the model": sha256(model.config.to_json_string(use_diff=False).encode()).hexdigest()[:12],

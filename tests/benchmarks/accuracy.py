@@ -111,11 +111,7 @@ def simulate(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any
         )
         for difficulty in (arguments.difficulty, NOISE * arguments.difficulty)
     )
-    first = splits["train"]
-    write_corpus(
-        folder, splits, labels=first.labels, grid=first.grid, encoder=first.encoder,
-        visual_size=first.visual_size, audio_size=first.audio_size,
-    )  # fmt: skip
+    write_corpus(folder, splits)
     corpora = {split: EventCorpus(folder, split) for split in SPLITS}
     return {**corpora, "noisy": noisy["test"]}, one_stream_videos(splits["test"])
 
@@ -139,11 +135,7 @@ def new_unav(dataset: Any, seed: int, **fields) -> tuple[UnavForEventLocalizatio
     set_seed(seed)
     config = UnavConfig(
         id2label=dict(enumerate(dataset.labels)),
-        visual_size=dataset.visual_size,
-        audio_size=dataset.audio_size,
-        frame_rate=dataset.grid.frame_rate,
-        feature_stride=dataset.grid.stride,
-        feature_window=dataset.grid.window,
+        **dataset.feature_spec.config_fields(),
         **fields,
     )
     return UnavForEventLocalization(config), new_model(dataset, "tiny")[1]

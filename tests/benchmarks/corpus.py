@@ -11,6 +11,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from esg_transformers.corpora.feature_folder import FeatureFolder
 from esg_transformers.corpora.feature_sets import FEATURE_SETS
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.localization.collator import EventLocalizationCollator
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId
 
 ONE_PEACE = FEATURE_SETS["one-peace"]
 LIMIT = 2 * 2**30  # bytes of memory of a process that reads the large corpus
@@ -38,11 +40,16 @@ class RandomVideos(Dataset):
     """Random features, made when they are asked for, of 120 to 220 steps."""
 
     labels = ("alarm", "speech")
-    grid, visual_size, audio_size = ONE_PEACE.grid, ONE_PEACE.visual_size, ONE_PEACE.audio_size
-    encoder = {"name": "random", "version": "1"}
+    feature_spec = replace(ONE_PEACE.feature_spec, encoder=EncoderId("random", "1"))
 
     def __init__(self, num_videos: int):
         self.num_videos = num_videos
+        self.video_ids = tuple(f"video{index}" for index in range(num_videos))
+
+    @property
+    def durations(self) -> tuple[float, ...]:
+        """Seconds of every video."""
+        return tuple(self[index]["duration"] for index in range(len(self)))
 
     def __len__(self) -> int:
         return self.num_videos
@@ -53,7 +60,7 @@ class RandomVideos(Dataset):
         visual, audio = random.standard_normal((2, num_steps, 1536), np.float32).astype(np.float16)
         return Example(
             video_id=f"video{index}",
-            duration=((num_steps - 1) * self.grid.stride + self.grid.window) / self.grid.frame_rate,
+            duration=((num_steps - 1) * ONE_PEACE.grid.stride + ONE_PEACE.grid.window) / ONE_PEACE.grid.frame_rate,
             visual_features=visual,
             audio_features=audio,
             segments=np.array([[0.0, 5.0], [2.0, 9.0]]),
@@ -82,15 +89,7 @@ class PlainDatasets(Dataset):
 def build(folder: Path, videos: RandomVideos) -> float:
     """Videos a second."""
     start = time.perf_counter()
-    write_corpus(
-        folder,
-        {"train": videos},
-        labels=videos.labels,
-        grid=videos.grid,
-        encoder=videos.encoder,
-        visual_size=videos.visual_size,
-        audio_size=videos.audio_size,
-    )
+    write_corpus(folder, {"train": videos})
     return len(videos) / (time.perf_counter() - start)
 
 

@@ -62,10 +62,10 @@ class SomeClasses(torch.utils.data.Dataset):
 
     def __init__(self, dataset, labels: Sequence[str], num_videos: int | None = None):
         self.dataset, self.labels = dataset, tuple(labels)
-        self.grid, self.encoder = dataset.grid, dataset.encoder
-        self.visual_size, self.audio_size = dataset.visual_size, dataset.audio_size
+        self.feature_spec = dataset.feature_spec
         self.num_videos = len(dataset) if num_videos is None else num_videos
         self.video_ids = dataset.video_ids[: self.num_videos]
+        self.durations = dataset.durations[: self.num_videos]
 
     def __len__(self) -> int:
         return self.num_videos
@@ -102,7 +102,7 @@ def features(folder: Path) -> tuple[dict, dict, list[str], list[str]]:
     class From(torch.utils.data.Subset):
         def __getattr__(self, name):
             value = getattr(self.dataset, name)
-            return tuple(value[i] for i in self.indices) if name == "video_ids" else value
+            return tuple(value[i] for i in self.indices) if name in ("video_ids", "durations") else value
 
     base = {"train": From(splits["train"], range(200, 600)), "validation": From(splits["validation"], range(40))}
     site = {"train": splits["train"], "validation": From(splits["validation"], range(40, 80)), "test": splits["test"]}
@@ -114,11 +114,7 @@ def write(folder: Path, splits: dict, labels: Sequence[str], num_train: int | No
         split: SomeClasses(dataset, labels, num_train if split == "train" else None)
         for split, dataset in splits.items()
     }
-    first = kept["train"]
-    write_corpus(
-        folder, kept, labels=first.labels, grid=first.grid, encoder=first.encoder,
-        visual_size=first.visual_size, audio_size=first.audio_size,
-    )  # fmt: skip
+    write_corpus(folder, kept)
     return folder
 
 

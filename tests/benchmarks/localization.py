@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -26,6 +25,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, CLIPConfig, C
 
 from esg_transformers import I3dConfig, I3dModel, VggishConfig, VggishModel
 from esg_transformers.annotations.unav import read_unav_annotations
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
@@ -74,13 +74,7 @@ def workshop_clip(path: Path, seconds: float) -> Path:
 
 def localizer_for(encoder, size: str = "base", **fields):
     """A pipeline with random weights for the features of an encoder, of 20 classes."""
-    source = SimpleNamespace(
-        labels=tuple(f"class {index}" for index in range(20)),
-        grid=encoder.grid,
-        visual_size=encoder.visual_size,
-        audio_size=encoder.audio_size,
-        encoder={"name": encoder.name, "version": encoder.version},
-    )
+    source = ExampleList([], tuple(f"class {index}" for index in range(20)), encoder.feature_spec)
     model, processor = new_model(source, size, **fields)
     return pipeline(TASK, model=model, processor=processor, encoder=encoder)
 

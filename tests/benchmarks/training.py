@@ -86,16 +86,7 @@ def print_profile(model_size: str, num_videos: int, num_workers: int) -> None:
     """Where the time of one epoch goes, evaluation and checkpoints left out."""
     with tempfile.TemporaryDirectory() as folder:
         splits = simulate_splits({"train": num_videos, "validation": 1}, num_classes=20)
-        videos = splits["train"]
-        write_corpus(
-            Path(folder) / "corpus",
-            splits,
-            labels=videos.labels,
-            grid=videos.grid,
-            encoder=videos.encoder,
-            visual_size=videos.visual_size,
-            audio_size=videos.audio_size,
-        )
+        write_corpus(Path(folder) / "corpus", splits)
         train_set, validation_set = (EventCorpus(Path(folder) / "corpus", split) for split in splits)
         model, processor = new_model(train_set, model_size)
         arguments = LocalizationTrainingArguments(

@@ -45,8 +45,8 @@ def test_the_corpus_holds_the_features_and_events_of_every_clip(clips, corpus):
     for split, number in (("train", 4), ("validation", 3), ("test", 3)):
         dataset = EventCorpus(corpus, split)
         assert len(dataset) == number
-        assert (dataset.labels, dataset.grid) == (annotations.labels, encoder.grid)
-        assert dataset.encoder == {"name": "spectral", "version": "1"}
+        assert (dataset.labels, dataset.feature_spec) == (annotations.labels, encoder.feature_spec)
+        assert str(dataset.feature_spec.encoder) == "spectral 1"
         for example in dataset:
             video = annotations.videos[example["video_id"]]
             expected = [[event.start, event.end] for event in video.events]
@@ -139,8 +139,8 @@ def test_a_corpus_of_published_feature_files_holds_what_is_in_them(run, write_fe
     source = write_features("one-peace")
     assert run("corpus", "build", source, "--output", tmp_path / "corpus", "--num-workers", 0)[0] == 0
     train = EventCorpus(tmp_path / "corpus", "train")
-    assert (train.video_ids, train.grid) == (("-a_1", "b"), FeatureGrid(16.0, 4, 16))
-    assert train.encoder == {"name": "one-peace", "version": "unav100"}
+    assert (train.video_ids, train.feature_spec.grid) == (("-a_1", "b"), FeatureGrid(16.0, 4, 16))
+    assert str(train.feature_spec.encoder) == "one-peace unav100"
     stored = np.load(source["--features"] / "b_one_peace_audio.npy").astype(np.float16)
     np.testing.assert_array_equal(train[1]["audio_features"], stored)
 
@@ -162,8 +162,8 @@ def test_feature_files_of_ones_own_are_described_by_a_json_file_and_put_on_one_g
     )
     assert run("corpus", "build", source, "--grid", "5,1,1")[0] == 0
     train = EventCorpus(tmp_path / "corpus", "train")
-    assert train.encoder == {"name": "ours", "version": "3"}
-    assert train.grid == FeatureGrid(5.0, 1, 1)
+    assert str(train.feature_spec.encoder) == "ours 3"
+    assert train.feature_spec.grid == FeatureGrid(5.0, 1, 1)
     # Both grids have a step every 0.2 s, centred at 0.1, 0.3, ... s.
     assert train[0]["audio_features"][:, 7].tolist() == list(range(50))
     assert train[0]["visual_features"].shape == (50, 1536)
@@ -183,7 +183,7 @@ def test_durations_that_the_annotations_do_not_say_are_those_of_the_videos(run, 
 
 def test_the_grid_of_the_encoder_can_be_chosen(run, options):
     assert run("corpus", "build", options, "--grid", "20,5,10")[0] == 0
-    assert EventCorpus(options["--output"], "train").grid == FeatureGrid(20.0, 5, 10)
+    assert EventCorpus(options["--output"], "train").feature_spec.grid == FeatureGrid(20.0, 5, 10)
 
 
 def test_videos_are_encoded_with_models_of_transformers(run, refused, clips, options, tmp_path):
@@ -196,8 +196,8 @@ def test_videos_are_encoded_with_models_of_transformers(run, refused, clips, opt
     assert run("corpus", "build", options)[0] == 0
     train = EventCorpus(options["--output"], "train")
     encoder = HubEncoder(str(tmp_path / "vit"), None, FeatureGrid(4, 4, 4))
-    assert (train.encoder, train.grid) == ({"name": "hub", "version": encoder.version}, encoder.grid)
-    assert (train.visual_size, train[0]["audio_features"]) == (16, None)
+    assert train.feature_spec == encoder.feature_spec
+    assert (train.feature_spec.visual_size, train[0]["audio_features"]) == (16, None)
     features = encoder(clips / "videos" / f"{train.video_ids[0]}.mp4")
     np.testing.assert_allclose(train[0]["visual_features"], features.visual, atol=1e-2)
     message = refused("corpus", "build", options | {"--visual-model": tmp_path / "nowhere"}, "--overwrite")

@@ -13,7 +13,7 @@ def test_a_simulated_corpus_is_written_and_holds_the_videos_of_the_simulation(ru
     train = EventCorpus(folder, "train")
     assert len(train) == 3 and len(EventCorpus(folder, "test")) == 2
     videos = SimulatedVideos(train.video_ids, num_classes=3, seed=4, difficulty=0.5)
-    assert (train.labels, train.grid, train.encoder) == (videos.labels, videos.grid, videos.encoder)
+    assert (train.labels, train.feature_spec) == (videos.labels, videos.feature_spec)
     for stored, simulated in zip(train, (videos[index] for index in range(3)), strict=True):
         np.testing.assert_array_equal(stored["segments"], simulated["segments"])
         np.testing.assert_array_equal(stored["visual_features"], simulated["visual_features"].astype(np.float16))

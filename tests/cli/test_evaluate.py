@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_features_of_another_kind_than_those_of_the_model_are_refused(refused, t
     annotations = source["--annotations"]
     annotations.write_text(annotations.read_text().replace('"speech"', '"person speaking"'))
     message = refused("evaluate", source, "--model", trained)
-    assert message.startswith("The test split is on a feature grid of 16 frames/s, stride 4, window 16; this model")
+    assert message.startswith("The test split is on a feature grid of 16 frames/s, stride 4, window 16; expected")
 
 
 def test_an_event_of_a_class_that_the_model_does_not_know_is_named(refused, trained, write_features):
@@ -136,11 +137,11 @@ def test_a_corpus_with_other_classes_than_the_model_is_refused(refused, corpus, 
 
 def test_a_corpus_on_another_grid_than_the_model_is_refused(refused, corpus, tmp_path):
     dataset = EventCorpus(corpus, "test")
-    dataset.grid = FeatureGrid(25.0, 8, 24)
+    dataset.feature_spec = replace(dataset.feature_spec, grid=FeatureGrid(25.0, 8, 24))
     for part in new_model(dataset, "tiny"):
         part.save_pretrained(tmp_path)
     message = refused("evaluate", "--corpus", corpus, "--model", tmp_path)
-    assert "is on a feature grid of 10 frames/s, stride 2, window 4; this model was trained on 25 frames/s" in message
+    assert "is on a feature grid of 10 frames/s, stride 2, window 4; expected 25 frames/s" in message
 
 
 def test_weights_cut_short_are_refused_without_a_traceback(refused, trained, corpus, tmp_path):

@@ -29,7 +29,7 @@ def test_features_of_ones_own_with_annotations_in_any_format_are_read_as_publish
     write_annotations(read_unav_annotations(source.annotations), tmp_path / "events.csv")
     source.feature_set, source.annotations = str(tmp_path / "ours.json"), str(tmp_path / "events.csv")
     dataset = open_source(source, "train")
-    assert dataset.encoder == {"name": "ours", "version": "3"}
+    assert str(dataset.feature_spec.encoder) == "ours 3"
     assert (dataset.labels, dataset.video_ids) == (expected.labels, expected.video_ids)
     for example, published in zip(dataset, expected, strict=True):
         np.testing.assert_array_equal(example["visual_features"], published["visual_features"])
@@ -44,11 +44,9 @@ def test_a_feature_set_that_is_neither_published_nor_a_file_is_named(source):
 
 def test_a_corpus_on_another_grid_is_refused_with_the_command_that_builds_one_on_the_models(refused, corpus, tmp_path):
     dataset = EventCorpus(corpus, "test")
-    dataset.grid = FeatureGrid(29.97, 8, 24)
+    dataset.feature_spec = replace(dataset.feature_spec, grid=FeatureGrid(29.97, 8, 24))
     model, processor = new_model(dataset, "tiny")
     model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
     message = refused("evaluate", "--corpus", corpus, "--model", tmp_path)
-    assert (
-        "is on a feature grid of 10 frames/s, stride 2, window 4; this model was trained on 29.97 frames/s" in message
-    )
+    assert "is on a feature grid of 10 frames/s, stride 2, window 4; expected 29.97 frames/s" in message
     assert "`esg-transformers corpus build --grid 29.97,8,24` builds a corpus on it." in message

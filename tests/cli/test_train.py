@@ -28,7 +28,7 @@ def test_the_trained_model_loads_and_knows_its_labels_and_encoder(trained, corpu
     model, processor = EsgNetForEventLocalization.from_pretrained(trained), EsgNetProcessor.from_pretrained(trained)
     dataset = EventCorpus(corpus, "validation")
     assert tuple(model.config.id2label.values()) == dataset.labels
-    assert processor.encoder == dataset.encoder
+    assert processor.feature_spec == dataset.feature_spec
     assert len(log_of(trained)) == 2
 
 

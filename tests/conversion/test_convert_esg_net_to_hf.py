@@ -16,6 +16,7 @@ from model_folders import check_tensors, digest
 from safetensors.torch import load_file
 
 from esg_transformers import EsgNetForEventLocalization, EsgNetProcessor, FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureSpec
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.loop import train
 from esg_transformers.training.lora import add_lora
@@ -36,9 +37,9 @@ class Videos(torch.utils.data.Dataset):
     """Four videos of noise with an event each."""
 
     labels = ("alarm", "speech")
-    grid = FeatureGrid(frame_rate=10.0, stride=2, window=4)
-    visual_size, audio_size = 6, 4
-    encoder = {"name": "noise", "version": "1"}
+    feature_spec = FeatureSpec(FeatureGrid(frame_rate=10.0, stride=2, window=4), 6, 4, EncoderId("noise", "1"))
+    video_ids = tuple(f"video_{index}" for index in range(4))
+    durations = (6.2,) * 4
 
     def __len__(self):
         return 4
@@ -139,7 +140,7 @@ def test_a_checkpoint_is_converted_by_itself_and_verified_in_a_fresh_process(tra
     assert "every tensor compared" in capsys.readouterr().out
     assert_same(load_file(tmp_path / "model" / "model.safetensors"), load_file(first / "average.safetensors"))
     processor = EsgNetProcessor.from_pretrained(tmp_path / "model")
-    assert (processor.feature_grid, processor.encoder) == (Videos.grid, Videos.encoder)
+    assert processor.feature_spec == Videos.feature_spec
     assert EsgNetForEventLocalization.from_pretrained(tmp_path / "model").config.label2id == {"alarm": 0, "speech": 1}
 
 

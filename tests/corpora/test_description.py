@@ -154,17 +154,9 @@ def test_the_annotations_of_a_corpus_are_read_without_its_features(tmp_path):
     feature_set = replace(FEATURE_SETS["i3d-vggish"], visual_size=4, audio_size=2)
     splits = simulate_splits({"train": 5, "test": 3}, 3, feature_set=feature_set)
     train = splits["train"]
-    write_corpus(
-        tmp_path / "corpus",
-        splits,
-        labels=train.labels,
-        grid=train.grid,
-        encoder=train.encoder,
-        visual_size=4,
-        audio_size=2,
-    )
+    write_corpus(tmp_path / "corpus", splits)
     annotations, grid = read_corpus_annotations(tmp_path / "corpus")
-    assert (annotations.labels, grid) == (train.labels, train.grid)
+    assert (annotations.labels, grid) == (train.labels, train.feature_spec.grid)
     assert {split: len(annotations.split(split).videos) for split in splits} == {"train": 5, "test": 3}
     for split, videos in splits.items():
         for example, video in zip(videos, annotations.split(split).videos.values(), strict=True):

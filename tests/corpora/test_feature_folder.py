@@ -10,7 +10,7 @@ from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Eve
 from esg_transformers.corpora.example import are_finite
 from esg_transformers.corpora.feature_folder import FeatureFolder
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, read_feature_set
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 I3D = FEATURE_SETS["i3d-vggish"]
 STEPS = 29  # 10 s at 25 frames/s are 250 frames: windows of 24 start at frames 0, 8, ..., 224
@@ -54,8 +54,7 @@ def test_events_become_segments_in_seconds_and_class_ids(features_dir):
 def test_the_folder_says_what_its_features_are(features_dir):
     folder = FeatureFolder(ANNOTATIONS, features_dir, I3D, "train")
     assert (len(folder), folder.video_ids, folder.labels) == (2, ("a", "b"), ("dog barking", "speech"))
-    assert (folder.grid, folder.visual_size, folder.audio_size) == (I3D.grid, 2048, 128)
-    assert folder.encoder == {"name": "i3d-vggish", "version": "unav100"}
+    assert folder.feature_spec == FeatureSpec(I3D.grid, 2048, 128, EncoderId("i3d-vggish", "unav100"))
 
 
 def test_missing_files_are_counted_and_named_before_training(features_dir):
@@ -109,7 +108,7 @@ def test_streams_on_two_clocks_are_refused_by_name_unless_they_are_resampled(fea
         np.save(features_dir / f"{video_id}_vggish.npy", np.repeat(times[:, None], 128, axis=1).astype(np.float16))
     folder = FeatureFolder(ANNOTATIONS, features_dir, own_clock, "train", resample_to=FeatureGrid(1.0, 1, 1))
     example = folder[0]
-    assert folder.grid == FeatureGrid(1.0, 1, 1)
+    assert folder.feature_spec.grid == FeatureGrid(1.0, 1, 1)
     assert example["visual_features"].shape == (10, 2048)
     assert example["audio_features"][:, 0].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5]
     assert example["audio_features"].dtype == np.float16

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.feature_sets import FeatureSet
 from esg_transformers.corpora.validation import validate_corpus, validate_features, validate_splits, validate_videos
 from esg_transformers.corpora.writing import write_corpus
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=10.0, stride=5, window=10)  # 10 s hold 19 steps
 FEATURE_SET = FeatureSet("test", GRID, ("_rgb", "_flow"), ("_sound",), visual_size=8, audio_size=3)
@@ -201,15 +202,10 @@ def example(video_id, **changes):
 
 
 def write_small_corpus(folder, splits, **changes):
-    settings = {
-        "labels": ["cat", "dog"],
-        "grid": GRID,
-        "encoder": {"name": "test", "version": "1"},
-        "visual_size": 4,
-        "audio_size": 3,
-        "videos_per_shard": 2,
-    }
-    write_corpus(folder, splits, **settings | changes)
+    labels, spec = changes.get("labels", ["cat", "dog"]), FeatureSpec(GRID, 4, 3, EncoderId("test", "1"))
+    spec = replace(spec, **{name: value for name, value in changes.items() if name != "labels"})
+    lists = {split: ExampleList(examples, tuple(labels), spec) for split, examples in splits.items()}
+    write_corpus(folder, lists, videos_per_shard=2)
 
 
 @pytest.fixture

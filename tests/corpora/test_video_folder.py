@@ -60,11 +60,9 @@ def test_a_recording_without_picture_is_an_example_too(folder):
 
 def test_the_folder_says_what_its_features_are_and_fits_the_collator(folder):
     dataset = VideoFolder(ANNOTATIONS, folder, ENCODER, "train")
-    assert (dataset.labels, dataset.grid) == (("alarm", "speech"), ENCODER.grid)
-    assert dataset.encoder == {"name": "spectral", "version": "1"}
-    processor = EsgNetProcessor(
-        *dataset.grid.to_dict().values(), dataset.visual_size, dataset.audio_size, dataset.encoder
-    )
+    assert (dataset.labels, dataset.feature_spec) == (("alarm", "speech"), ENCODER.feature_spec)
+    assert str(dataset.feature_spec.encoder) == "spectral 1"
+    processor = EsgNetProcessor.for_features(dataset.feature_spec)
     batch = EventLocalizationCollator(processor)(list(dataset))
     assert batch["class_labels"].tolist() == [[1, 0], [-100, -100]]
 

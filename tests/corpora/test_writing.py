@@ -11,18 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.manifest import verify_corpus
 from esg_transformers.corpora.writing import write_corpus
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=10.0, stride=5, window=10)  # 10 s hold 19 steps
-DESCRIPTION = {
-    "labels": ("dog barking", "speech"),
-    "grid": GRID,
-    "encoder": {"name": "test", "version": "1"},
-    "visual_size": 6,
-    "audio_size": 4,
-}
+LABELS = ("dog barking", "speech")
+SPEC = FeatureSpec(GRID, visual_size=6, audio_size=4, encoder=EncoderId("test", "1"))
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +36,10 @@ def make_example(video_id="a", seed=0, **changes):
         "segments": np.array([[0.1, 2.3], [5.0, 10.0]], np.float64),
         "labels": np.array([1, 0]),
     } | changes
+
+
+def write(folder, splits, **options):
+    write_corpus(folder, {split: ExampleList(examples, LABELS, SPEC) for split, examples in splits.items()}, **options)
 
 
 def no_events():
@@ -63,7 +63,7 @@ def test_examples_come_back_as_they_were_written(tmp_path):
         make_example("c", 2, visual_features=None),
         make_example("d", 3, audio_features=None),
     ]
-    write_corpus(tmp_path / "corpus", {"train": examples}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"train": examples})
     corpus = EventCorpus(tmp_path / "corpus", "train")
     assert len(corpus) == 4
     for example, expected in zip(corpus, examples, strict=True):
@@ -72,17 +72,17 @@ def test_examples_come_back_as_they_were_written(tmp_path):
 
 
 def test_a_corpus_says_what_its_features_are(tmp_path):
-    write_corpus(tmp_path / "corpus", {"test": [make_example("a"), make_example("b")]}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"test": [make_example("a"), make_example("b")]})
     corpus = EventCorpus(tmp_path / "corpus", "test")
     assert corpus.video_ids == ("a", "b")
-    assert {name: getattr(corpus, name) for name in DESCRIPTION} == DESCRIPTION
+    assert (corpus.labels, corpus.feature_spec) == (LABELS, SPEC)
     shard = tmp_path / "corpus" / "data" / "test-00000-of-00001.parquet"
     assert json.loads(pq.read_schema(shard).metadata[b"esg_transformers"])["feature_grid"] == GRID.to_dict()
 
 
 def test_a_shard_holds_as_many_videos_as_are_asked_for_in_their_order(tmp_path):
     examples = [make_example(str(index), index) for index in range(5)]
-    write_corpus(tmp_path / "corpus", {"train": examples}, **DESCRIPTION, videos_per_shard=2)
+    write(tmp_path / "corpus", {"train": examples}, videos_per_shard=2)
     files = sorted(path.name for path in (tmp_path / "corpus" / "data").iterdir())
     assert files == [f"train-{index:05d}-of-00003.parquet" for index in range(3)]
     assert EventCorpus(tmp_path / "corpus", "train").video_ids == ("0", "1", "2", "3", "4")
@@ -91,7 +91,7 @@ def test_a_shard_holds_as_many_videos_as_are_asked_for_in_their_order(tmp_path):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_plain_datasets_loads_the_folder_with_its_splits_and_features(tmp_path, streaming):
     splits = {"train": [make_example("a")], "train_extra": [make_example("b")], "test": [make_example("c")]}
-    write_corpus(tmp_path / "corpus", splits, **DESCRIPTION)
+    write(tmp_path / "corpus", splits)
     loaded = datasets.load_dataset(str(tmp_path / "corpus"), streaming=streaming)
     assert {split: [row["video_id"] for row in rows] for split, rows in loaded.items()} == {
         "train": ["a"],
@@ -127,7 +127,7 @@ def test_plain_datasets_loads_the_folder_with_its_splits_and_features(tmp_path, 
 def test_an_example_that_is_not_sound_is_named_and_no_corpus_is_left(tmp_path, changes, message):
     splits = {"test": [make_example("a")], "train": [make_example("b") | changes]}
     with pytest.raises(ValueError, match=message) as refusal:
-        write_corpus(tmp_path / "corpus", splits, **DESCRIPTION)
+        write(tmp_path / "corpus", splits)
     assert repr(changes.get("video_id", "b")) in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -135,8 +135,11 @@ def test_an_example_that_is_not_sound_is_named_and_no_corpus_is_left(tmp_path, c
 class Folder:
     """Examples in files, as a data set that says what each follows from."""
 
+    labels, feature_spec = LABELS, SPEC
+
     def __init__(self, folder, num_examples=7, fail_at=None, failure=KeyboardInterrupt):
         self.video_ids = tuple(f"video {index}" for index in range(num_examples))
+        self.durations = (10.0,) * num_examples
         self.fail_at, self.failure = fail_at, failure
         self.read = []
         self._folder = folder
@@ -172,7 +175,7 @@ def hashes(folder):
 
 
 def build(folder, examples, **options):
-    write_corpus(folder, {"train": examples}, **DESCRIPTION, **{"videos_per_shard": 2} | options)
+    write_corpus(folder, {"train": examples}, **{"videos_per_shard": 2} | options)
 
 
 def interrupted_build(folder, source):
@@ -214,7 +217,7 @@ def test_another_build_uses_nothing_of_an_interrupted_one(tmp_path, source):
 
 
 def test_an_interrupted_build_keeps_the_old_corpus(tmp_path, source):
-    write_corpus(tmp_path / "corpus", {"train": [make_example("a")]}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"train": [make_example("a")]})
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "corpus", Folder(source, fail_at=5), overwrite=True)
     assert EventCorpus(tmp_path / "corpus", "train").video_ids == ("a",)
@@ -223,18 +226,18 @@ def test_an_interrupted_build_keeps_the_old_corpus(tmp_path, source):
 
 
 def test_a_corpus_that_was_moved_away_and_not_replaced_is_put_back(tmp_path):
-    write_corpus(tmp_path / "corpus", {"train": [make_example("a")]}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"train": [make_example("a")]})
     (tmp_path / ".corpus.partial").mkdir()
     (tmp_path / "corpus").rename(tmp_path / ".corpus.partial" / "replaced")  # as by `kill -9` between two renames
     with pytest.raises(ValueError, match="give `overwrite=True`"):
-        write_corpus(tmp_path / "corpus", {"train": [make_example("b")]}, **DESCRIPTION)
+        write(tmp_path / "corpus", {"train": [make_example("b")]})
     assert EventCorpus(tmp_path / "corpus", "train").video_ids == ("a",)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
 def test_what_an_interrupted_build_of_examples_without_a_fingerprint_made_is_not_kept(tmp_path):
     with pytest.raises(ValueError, match="'b' of split 'train'"):
-        build(tmp_path / "corpus", [make_example("a"), make_example("b", duration=0.0)], videos_per_shard=1)
+        write(tmp_path / "corpus", {"train": [make_example("a"), make_example("b", duration=0.0)]}, videos_per_shard=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -285,7 +288,7 @@ def test_want_of_room_is_told_and_leaves_no_corpus(tmp_path, source):
 def test_a_corpus_of_an_earlier_version_is_read(tmp_path):
     """Which had the bounds of events in float32, and shards of any number of videos."""
     folder = tmp_path / "corpus"
-    write_corpus(folder, {"train": [make_example("a"), make_example("b")]}, **DESCRIPTION)
+    write(folder, {"train": [make_example("a"), make_example("b")]})
     shard = folder / "data" / "train-00000-of-00001.parquet"
     table = pq.read_table(shard)
     bounds = datasets.Value("float32")
@@ -314,26 +317,26 @@ def test_a_corpus_of_an_earlier_version_is_read(tmp_path):
 def test_a_corpus_is_replaced_only_when_asked_and_only_if_it_is_nothing_else(tmp_path):
     folder = tmp_path / "corpus"
     folder.mkdir()
-    write_corpus(folder, {"train": [make_example("a")]}, **DESCRIPTION)  # an empty folder may become a corpus
+    write(folder, {"train": [make_example("a")]})  # an empty folder may become a corpus
     with pytest.raises(ValueError, match="give `overwrite=True`"):
-        write_corpus(folder, {"train": [make_example("b")]}, **DESCRIPTION)
+        write(folder, {"train": [make_example("b")]})
     (folder / "data" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"not of the corpus, such as data/notes\.txt"):
-        write_corpus(folder, {"train": [make_example("b")]}, **DESCRIPTION, overwrite=True)
+        write(folder, {"train": [make_example("b")]}, overwrite=True)
     (folder / "data" / "notes.txt").unlink()
-    write_corpus(folder, {"train": [make_example("b")]}, **DESCRIPTION, overwrite=True)
+    write(folder, {"train": [make_example("b")]}, overwrite=True)
     assert EventCorpus(folder, "train").video_ids == ("b",)
     (folder / "corpus.json").unlink()
     with pytest.raises(ValueError, match="exists and is not a corpus"):
-        write_corpus(folder, {"train": [make_example("c")]}, **DESCRIPTION, overwrite=True)
+        write(folder, {"train": [make_example("c")]}, overwrite=True)
 
 
 def test_a_changed_corpus_is_not_served_from_the_cache(tmp_path):
     folder, shard = tmp_path / "corpus", "data/train-00000-of-00001.parquet"
-    write_corpus(folder, {"train": [make_example("a", 0)]}, **DESCRIPTION)
+    write(folder, {"train": [make_example("a", 0)]})
     before = EventCorpus(folder, "train")[0]
     times = (folder / shard).stat()
-    write_corpus(folder, {"train": [make_example("a", 1)]}, **DESCRIPTION, overwrite=True)
+    write(folder, {"train": [make_example("a", 1)]}, overwrite=True)
     os.utime(folder / shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a copy that keeps times would
     after = EventCorpus(folder, "train")[0]
     assert not np.array_equal(before["visual_features"], after["visual_features"])
@@ -341,7 +344,7 @@ def test_a_changed_corpus_is_not_served_from_the_cache(tmp_path):
 
 
 def test_a_folder_whose_name_has_wildcards_is_read(tmp_path):
-    write_corpus(tmp_path / "corpus [1]*", {"train": [make_example("a")]}, **DESCRIPTION)
+    write(tmp_path / "corpus [1]*", {"train": [make_example("a")]})
     assert EventCorpus(tmp_path / "corpus [1]*", "train").video_ids == ("a",)
 
 
@@ -349,7 +352,7 @@ def test_what_is_not_a_whole_corpus_is_refused(tmp_path):
     folder = tmp_path / "corpus"
     with pytest.raises(FileNotFoundError, match=r"not a corpus: it has no corpus\.json"):
         EventCorpus(folder, "train")
-    write_corpus(folder, {"train": [make_example("a")], "test": [make_example("b")]}, **DESCRIPTION)
+    write(folder, {"train": [make_example("a")], "test": [make_example("b")]})
     with pytest.raises(ValueError, match="no split 'validation'; it has train, test"):
         EventCorpus(folder, "validation")
 
@@ -367,7 +370,7 @@ def test_what_is_not_a_whole_corpus_is_refused(tmp_path):
 
 
 def test_a_flipped_byte_is_found_by_verify_corpus_only(tmp_path):
-    write_corpus(tmp_path / "corpus", {"train": [make_example("a")]}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"train": [make_example("a")]})
     verify_corpus(tmp_path / "corpus")
     shard = tmp_path / "corpus" / "data" / "train-00000-of-00001.parquet"
     content = bytearray(shard.read_bytes())
@@ -392,7 +395,7 @@ def test_a_flipped_byte_is_found_by_verify_corpus_only(tmp_path):
     ],
 )
 def test_an_edited_corpus_json_is_refused(tmp_path, change, message):
-    write_corpus(tmp_path / "corpus", {"train": [make_example("a")]}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"train": [make_example("a")]})
     path = tmp_path / "corpus" / "corpus.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message):
@@ -400,7 +403,7 @@ def test_an_edited_corpus_json_is_refused(tmp_path, change, message):
 
 
 def test_a_copied_corpus_is_the_same_corpus(tmp_path):
-    write_corpus(tmp_path / "corpus", {"train": [make_example("a")]}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"train": [make_example("a")]})
     shutil.copytree(tmp_path / "corpus", tmp_path / "copy")
     assert_same(EventCorpus(tmp_path / "copy", "train")[0], make_example("a"))
 
@@ -408,16 +411,16 @@ def test_a_copied_corpus_is_the_same_corpus(tmp_path):
 @pytest.mark.parametrize("split", ["all", "train-1", "../train", ""])
 def test_a_split_name_that_datasets_would_not_read_is_refused(tmp_path, split):
     with pytest.raises(ValueError, match="A split is named with letters, digits and _"):
-        write_corpus(tmp_path / "corpus", {split: [make_example("a")]}, **DESCRIPTION)
+        write(tmp_path / "corpus", {split: [make_example("a")]})
 
 
 def test_a_corpus_without_examples_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Split 'train' has no examples"):
-        write_corpus(tmp_path / "corpus", {"train": []}, **DESCRIPTION)
+        write(tmp_path / "corpus", {"train": []})
     with pytest.raises(ValueError, match="at least one split"):
-        write_corpus(tmp_path / "corpus", {}, **DESCRIPTION)
+        write(tmp_path / "corpus", {})
 
 
 def test_durations_are_known_without_reading_features(tmp_path):
-    write_corpus(tmp_path / "corpus", {"train": [make_example("a"), make_example("b")]}, **DESCRIPTION)
+    write(tmp_path / "corpus", {"train": [make_example("a"), make_example("b")]})
     assert EventCorpus(tmp_path / "corpus", "train").durations == (10.0, 10.0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures, feature_blocks
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=10, stride=2, window=4)
 
@@ -29,7 +29,7 @@ def test_streams_that_do_not_fit_are_refused(visual, audio, message):
 class Counting:
     """Says of each of 9 steps which one it is; `streams` are those that its files have."""
 
-    name, version, grid, visual_size, audio_size = "counting", "1", GRID, 1, 1
+    feature_spec = FeatureSpec(GRID, 1, 1, EncoderId("counting", "1"))
 
     def __init__(self, streams=("visual", "audio")):
         self.streams = streams
@@ -37,14 +37,14 @@ class Counting:
     def __call__(self, source):
         numbers = np.arange(9, dtype=np.float32)[:, None]
         visual, audio = (numbers if stream in self.streams else None for stream in ("visual", "audio"))
-        return AudioVisualFeatures(visual, audio, self.grid, duration=2.1)
+        return AudioVisualFeatures(visual, audio, GRID, duration=2.1)
 
 
 class CountingInBlocks(Counting):
     def blocks(self, source, num_steps):
         for first in range(0, 9, num_steps):
             numbers = np.arange(first, min(first + num_steps, 9), dtype=np.float32)[:, None]
-            yield AudioVisualFeatures(numbers, numbers, self.grid, duration=2.1)
+            yield AudioVisualFeatures(numbers, numbers, GRID, duration=2.1)
 
     def __call__(self, source):
         raise AssertionError("the whole file was encoded at once")

@@ -52,6 +52,7 @@ from transformers import (
 from transformers.utils import is_torchvision_available
 
 from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.encoders import hub_encoder
 from esg_transformers.encoders.hub_encoder import HubEncoder, SoundModel
@@ -265,8 +266,8 @@ def steps_that_differ(features, others):
 def test_what_changes_at_second_3_changes_the_visual_features_from_there_on(saved, video, make):
     encoder = HubEncoder(saved(make), None, GRID)
     features = encoder(video)
-    assert encoder.visual_size == (IMAGE_MODELS | VIDEO_MODELS)[make]
-    assert features.visual.shape == (NUM_STEPS, encoder.visual_size)
+    assert encoder.feature_spec.visual_size == (IMAGE_MODELS | VIDEO_MODELS)[make]
+    assert features.visual.shape == (NUM_STEPS, encoder.feature_spec.visual_size)
     assert features.visual.dtype == np.float32
     assert (features.grid, features.audio) == (GRID, None)
     # Step 6 is the window from second 3 on.
@@ -389,7 +390,7 @@ def test_a_file_without_sound_or_without_pictures_lacks_that_stream(saved, tmp_p
     assert blind.visual is None
     assert blind.audio.shape == (NUM_STEPS, 16)
     only_sees = HubEncoder(saved(clip), None, GRID)
-    assert (only_sees.visual_size, only_sees.audio_size) == (12, 1)
+    assert (only_sees.feature_spec.visual_size, only_sees.feature_spec.audio_size) == (12, 1)
     with pytest.raises(ValueError, match=r"blind.mp4 has no pictures, and the encoder has no audio model"):
         only_sees(tmp_path / "blind.mp4")
     with pytest.raises(ValueError, match=r"mute.mp4 has no sound, and the encoder has no visual model"):
@@ -404,16 +405,19 @@ def test_an_untrained_pooler_is_not_used(saved, video):
 
 def test_the_version_names_both_models_and_changes_with_one_weight_but_not_with_the_place(saved, tmp_path):
     encoder = HubEncoder(saved(clip), saved(ast), GRID)
-    assert encoder.name == "hub"
-    assert re.fullmatch(r"1-clip@[0-9a-f]{12}\+ast@[0-9a-f]{12}", encoder.version)
-    assert HubEncoder(None, saved(ast), GRID).version == "1-none+" + encoder.version.partition("+")[2]
+    assert encoder.feature_spec.encoder.name == "hub"
+    assert re.fullmatch(r"1-clip@[0-9a-f]{12}\+ast@[0-9a-f]{12}", encoder.feature_spec.encoder.version)
+    assert (
+        HubEncoder(None, saved(ast), GRID).feature_spec.encoder.version
+        == "1-none+" + encoder.feature_spec.encoder.version.partition("+")[2]
+    )
     copy = tmp_path / "clip"
     shutil.copytree(saved(clip), copy)
-    assert HubEncoder(str(copy), saved(ast), GRID).version == encoder.version
+    assert HubEncoder(str(copy), saved(ast), GRID).feature_spec.encoder.version == encoder.feature_spec.encoder.version
     weights = load_file(copy / "model.safetensors")
     weights["visual_projection.weight"][0, 0] += 1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    assert HubEncoder(str(copy), saved(ast), GRID).version != encoder.version
+    assert HubEncoder(str(copy), saved(ast), GRID).feature_spec.encoder.version != encoder.feature_spec.encoder.version
 
 
 def test_a_repository_of_the_cache_has_the_version_of_a_folder_of_its_name(saved, monkeypatch, tmp_path):
@@ -423,7 +427,10 @@ def test_a_repository_of_the_cache_has_the_version_of_a_folder_of_its_name(saved
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert HubEncoder("someone/clip", None, GRID).version == HubEncoder(saved(clip), None, GRID).version
+    assert (
+        HubEncoder("someone/clip", None, GRID).feature_spec.encoder.version
+        == HubEncoder(saved(clip), None, GRID).feature_spec.encoder.version
+    )
 
 
 def test_local_folders_are_read_without_network(saved, video):
@@ -527,16 +534,10 @@ def test_features_go_into_a_corpus_with_the_name_of_the_encoder(saved, video, tm
     }
     write_corpus(
         tmp_path / "corpus",
-        {"train": [example]},
-        labels=["knock"],
-        grid=encoder.grid,
-        encoder={"name": encoder.name, "version": encoder.version},
-        visual_size=encoder.visual_size,
-        audio_size=encoder.audio_size,
-        num_workers=0,
+        {"train": ExampleList([example], ("knock",), encoder.feature_spec)},
     )
     corpus = EventCorpus(tmp_path / "corpus", "train")
-    assert corpus.encoder == {"name": "hub", "version": encoder.version}
+    assert corpus.feature_spec == encoder.feature_spec
     assert corpus[0]["audio_features"] is None
     np.testing.assert_array_equal(corpus[0]["visual_features"], features.visual.astype(np.float16))
 

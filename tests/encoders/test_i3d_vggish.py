@@ -63,9 +63,9 @@ def write_clip(path, picture=True, sound=True):
 def test_each_feature_sees_its_24_frames_and_hears_their_0_96_seconds(models, clip):
     encoder = I3dVggishEncoder(*models, optical_flow=brightness_flow)
     features = encoder(clip)
-    assert features.grid == encoder.grid == FeatureGrid(25.0, 8, 24)
-    assert features.visual.shape == (2, encoder.visual_size) == (2, 2048)
-    assert features.audio.shape == (2, encoder.audio_size) == (2, 128)
+    assert features.grid == encoder.feature_spec.grid == FeatureGrid(25.0, 8, 24)
+    assert features.visual.shape == (2, encoder.feature_spec.visual_size) == (2, 2048)
+    assert features.audio.shape == (2, encoder.feature_spec.audio_size) == (2, 128)
     assert features.visual.dtype == features.audio.dtype == np.float32
 
     rgb, flow, vggish = models
@@ -89,18 +89,24 @@ def test_without_flow_there_are_1024_visual_channels_and_another_name(models):
     rgb, flow, vggish = models
     encoder = I3dVggishEncoder(rgb, None, vggish)
     both = I3dVggishEncoder(rgb, flow, vggish, optical_flow=brightness_flow)
-    assert (encoder.name, both.name) == ("i3d_rgb-vggish", "i3d-vggish")
-    assert (encoder.visual_size, both.visual_size) == (1024, 2048)
+    assert (encoder.feature_spec.encoder.name, both.feature_spec.encoder.name) == ("i3d_rgb-vggish", "i3d-vggish")
+    assert (encoder.feature_spec.visual_size, both.feature_spec.visual_size) == (1024, 2048)
 
 
 def test_the_version_changes_with_the_weights(models):
     rgb, _, vggish = models
     other = VggishModel(vggish.config)
     other.load_state_dict(vggish.state_dict())
-    assert I3dVggishEncoder(rgb, None, other).version == I3dVggishEncoder(rgb, None, vggish).version
+    assert (
+        I3dVggishEncoder(rgb, None, other).feature_spec.encoder.version
+        == I3dVggishEncoder(rgb, None, vggish).feature_spec.encoder.version
+    )
     with torch.no_grad():
         other.dense[2].bias[0] += 1
-    assert I3dVggishEncoder(rgb, None, other).version != I3dVggishEncoder(rgb, None, vggish).version
+    assert (
+        I3dVggishEncoder(rgb, None, other).feature_spec.encoder.version
+        != I3dVggishEncoder(rgb, None, vggish).feature_spec.encoder.version
+    )
 
 
 @pytest.mark.parametrize(("flow", "num_read"), [(False, 24), (True, 25)], ids=["rgb", "rgb and flow"])
@@ -115,7 +121,7 @@ def test_no_more_frames_are_read_than_the_features_need(flow, num_read, models):
 
     encoder = I3dVggishEncoder(models[0], models[1] if flow else None, models[2], brightness_flow if flow else None)
     [feature] = encoder.picture_features(frames(), num_steps=1)
-    assert feature.shape == (encoder.visual_size,)
+    assert feature.shape == (encoder.feature_spec.visual_size,)
     assert count == num_read
 
 

@@ -77,11 +77,11 @@ def tone(hertz, seconds=SECONDS, amplitude=0.5):
 def test_features_of_a_video_have_the_sizes_and_the_steps_that_the_encoder_names(tmp_path):
     encoder = SpectralEncoder()
     features = encoder(write_clip(tmp_path / "clip.mp4"))
-    assert features.grid == encoder.grid == GRID
+    assert features.grid == encoder.feature_spec.grid == GRID
     assert features.duration == pytest.approx(SECONDS, abs=0.1)
     num_steps = GRID.num_steps(features.duration)
-    assert features.visual.shape == (num_steps, encoder.visual_size)
-    assert features.audio.shape == (num_steps, encoder.audio_size)
+    assert features.visual.shape == (num_steps, encoder.feature_spec.visual_size)
+    assert features.audio.shape == (num_steps, encoder.feature_spec.audio_size)
     assert features.visual.dtype == features.audio.dtype == np.float32
 
 

@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.sharing import push_corpus
 from esg_transformers.corpora.writing import write_corpus
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=10.0, stride=5, window=10)  # 10 s hold 19 steps
 SHARD = "data/train-00000-of-00002.parquet"
@@ -41,9 +42,9 @@ EXAMPLES = {
 
 def make_corpus(folder, splits=EXAMPLES):
     """A corpus of two examples a shard."""
-    description = {"labels": ("dog", "speech"), "grid": GRID, "encoder": {"name": "test", "version": "1"}}
-    sizes = {"visual_size": 6, "audio_size": 4, "videos_per_shard": 2}
-    write_corpus(folder, splits, **description, **sizes)
+    spec = FeatureSpec(GRID, 6, 4, EncoderId("test", "1"))
+    lists = {split: ExampleList(examples, ("dog", "speech"), spec) for split, examples in splits.items()}
+    write_corpus(folder, lists, videos_per_shard=2)
     return folder
 
 
@@ -168,7 +169,8 @@ def test_a_pushed_corpus_loads_and_streams_without_this_package_bit_for_bit(hub,
 LOAD_WITH_THE_PACKAGE = """
 import hashlib, json
 from huggingface_hub import snapshot_download
-from esg_transformers.corpora.writing import EventCorpus, verify_corpus
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.manifest import verify_corpus
 folder = snapshot_download("user/again", repo_type="dataset")
 verify_corpus(folder)
 def told(value):
@@ -177,7 +179,7 @@ corpora = {split: EventCorpus(folder, split) for split in ("train", "test")}
 print(json.dumps([
     {split: [{key: told(value) for key, value in example.items()} for example in corpus]
      for split, corpus in corpora.items()},
-    corpora["train"].grid.to_dict(),
+    corpora["train"].feature_spec.grid.to_dict(),
 ]))
 """
 

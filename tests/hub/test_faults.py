@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.writing import write_corpus
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=10.0, stride=5, window=10)  # 10 s hold 19 steps
 LABELS = ("dog", "speech")
@@ -50,9 +51,12 @@ def corpus(tmp_path_factory):
             "labels": np.array([1, 0]),
         }
 
-    splits = {split: [example(f"{split}-{i}") for i in (0, 1)] for split in ("train", "validation", "test")}
-    description = {"labels": LABELS, "grid": GRID, "encoder": {"name": "test", "version": "1"}}
-    write_corpus(folder, splits, **description, visual_size=6, audio_size=4)
+    spec = FeatureSpec(GRID, 6, 4, EncoderId("test", "1"))
+    splits = {
+        split: ExampleList([example(f"{split}-{i}") for i in (0, 1)], LABELS, spec)
+        for split in ("train", "validation", "test")
+    }
+    write_corpus(folder, splits)
     return folder
 
 

@@ -90,7 +90,8 @@ LOADERS = """
 import datasets, evaluate
 from transformers import AutoModel, AutoProcessor, pipeline
 import esg_transformers
-from esg_transformers.corpora.writing import EventCorpus, verify_corpus
+from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora.manifest import verify_corpus
 from esg_transformers.evaluation import METRIC_PATH, mean_average_precision
 task = sys.argv[2]
 found = pipeline(task, model="model")("videos/workshop_test_0000.mp4", threshold=0.0)

@@ -13,10 +13,11 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
 from esg_transformers.cli.main import main
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.manifest import verify_corpus
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 SIZES = {
     "visual_size": 6,
@@ -110,8 +111,8 @@ def test_a_changed_shard_is_told_by_its_checksum(tmp_path):
         "segments": np.array([[0.1, 2.3]]),
         "labels": np.array([0]),
     }
-    description = {"labels": ("dog",), "grid": FeatureGrid(10.0, 5, 10), "encoder": {"name": "test", "version": "1"}}
-    write_corpus(tmp_path / "corpus", {"train": [example]}, **description, visual_size=6, audio_size=4)
+    spec = FeatureSpec(FeatureGrid(10.0, 5, 10), 6, 4, EncoderId("test", "1"))
+    write_corpus(tmp_path / "corpus", {"train": ExampleList([example], ("dog",), spec)})
     verify_corpus(tmp_path / "corpus")
     [shard] = (tmp_path / "corpus" / "data").iterdir()
     content = bytearray(shard.read_bytes())

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
 
 from esg_transformers import EsgNetConfig
 from esg_transformers.corpora.feature_sets import FEATURE_SETS
-from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
+from esg_transformers.encoders import i3d_vggish
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.simulation.clips import make_workshop_clips
 from esg_transformers.simulation.scenario import LABELS
@@ -122,18 +123,16 @@ def test_the_code_that_a_config_names_is_in_the_package(name):
 
 @pytest.mark.parametrize("name", LOCALIZERS)
 def test_model_and_processor_take_the_same_features_and_say_from_which_encoder(name):
-    source, processor = source_of(name), processor_of(name)
-    for part in (config_of(name), processor):
-        assert part.feature_grid == source.grid
-        assert (part.visual_size, part.audio_size) == (source.visual_size, source.audio_size)
-    assert processor.encoder == {"name": source.name, "version": source.version}
+    spec = source_of(name).feature_spec
+    assert processor_of(name).feature_spec == spec
+    assert config_of(name).feature_spec == replace(spec, encoder=None)
 
 
 def test_the_encoders_take_and_give_what_the_encoder_that_joins_them_does():
     configs, processors = [config_of(name) for name in ENCODERS], [processor_of(name) for name in ENCODERS]
     assert [config.num_channels for config in configs[:2]] == [3, 2]
     assert [processor.stream for processor in processors[:2]] == ["rgb", "flow"]
-    assert processors[2].hop_seconds == I3dVggishEncoder.grid.step
+    assert processors[2].hop_seconds == i3d_vggish.GRID.step
     features = FEATURE_SETS["i3d-vggish"]
     assert sum(config.hidden_size for config in configs[:2]) == features.visual_size
     assert configs[2].hidden_size == features.audio_size
@@ -217,7 +216,7 @@ def test_a_card_counts_the_parameters_of_the_model(name):
 def test_a_card_tells_the_features_and_the_grid(name):
     config, rows = config_of(name), read_rows(name)
     if name in ENCODERS:
-        grid, features = I3dVggishEncoder.grid, f"{config.hidden_size} channels"
+        grid, features = i3d_vggish.GRID, f"{config.hidden_size} channels"
     else:
         grid, features = config.feature_grid, f": {config.visual_size} visual and {config.audio_size} audio channels"
         assert rows["classes"].startswith(str(config.num_labels))

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 import wave
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.localization.files import files_to_localize, localize_files
 from esg_transformers.simulation.clips import make_workshop_clips
@@ -25,13 +25,7 @@ ENCODER = SpectralEncoder()
 def model(tmp_path_factory):
     """A tiny model with random weights for the features of the default encoder."""
     folder = tmp_path_factory.mktemp("model")
-    source = SimpleNamespace(
-        labels=("alarm", "speech"),
-        grid=ENCODER.grid,
-        visual_size=ENCODER.visual_size,
-        audio_size=ENCODER.audio_size,
-        encoder={"name": ENCODER.name, "version": ENCODER.version},
-    )
+    source = ExampleList([], ("alarm", "speech"), ENCODER.feature_spec)
     for part in new_model(source, "tiny", seed=0, prior_probability=0.35):
         part.save_pretrained(folder)
     return folder

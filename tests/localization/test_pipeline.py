@@ -1,7 +1,7 @@
 import wave
 from copy import deepcopy
+from dataclasses import replace
 from fractions import Fraction
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -9,10 +9,11 @@ import pytest
 from transformers import pipeline
 from transformers.utils import logging
 
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.localization.pipeline import TASK, encoder_for
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid
 from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline, merge_events
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.training.model import new_model
@@ -25,13 +26,7 @@ ENCODER = SpectralEncoder()
 def model_folder(tmp_path_factory):
     """A tiny model with random weights for the features of the default encoder, as `from_pretrained` loads it."""
     folder = tmp_path_factory.mktemp("model")
-    source = SimpleNamespace(
-        labels=LABELS,
-        grid=ENCODER.grid,
-        visual_size=ENCODER.visual_size,
-        audio_size=ENCODER.audio_size,
-        encoder={"name": ENCODER.name, "version": ENCODER.version},
-    )
+    source = ExampleList([], LABELS, ENCODER.feature_spec)
     for part in new_model(source, "tiny", seed=0, prior_probability=0.3):
         part.save_pretrained(folder)
     return folder
@@ -93,9 +88,9 @@ def make_features(seed=0, num_steps=14, **changes):
     random = np.random.default_rng(seed)
     return AudioVisualFeatures(
         **{
-            "visual": random.normal(size=(num_steps, ENCODER.visual_size)).astype(np.float32),
-            "audio": random.normal(size=(num_steps, ENCODER.audio_size)).astype(np.float32),
-            "grid": ENCODER.grid,
+            "visual": random.normal(size=(num_steps, ENCODER.feature_spec.visual_size)).astype(np.float32),
+            "audio": random.normal(size=(num_steps, ENCODER.feature_spec.audio_size)).astype(np.float32),
+            "grid": ENCODER.feature_spec.grid,
             "duration": 3.0,
         }
         | changes
@@ -283,18 +278,18 @@ def test_an_absent_stream_is_said(localizer, videos, caplog, name, warning):
 
 def test_features_on_another_grid_are_refused(localizer):
     features = make_features(grid=FeatureGrid(25.0, 8, 24))
-    with pytest.raises(ValueError, match="25 frames/s, stride 8, window 24; this model was trained on 10 frames/s"):
+    with pytest.raises(ValueError, match="25 frames/s, stride 8, window 24; expected 10 frames/s"):
         localizer(features)
 
 
 def test_features_of_another_width_are_refused(localizer):
     features = make_features(visual=np.zeros((14, 9), np.float32))
-    with pytest.raises(ValueError, match="has 9 visual and 195 audio channels; this model takes 175 and 195"):
+    with pytest.raises(ValueError, match="has 9 visual and 195 audio channels; expected 175 and 195"):
         localizer(features)
 
 
 def test_features_that_are_not_finite_are_refused(localizer):
-    features = make_features(audio=np.full((14, ENCODER.audio_size), np.nan, np.float32))
+    features = make_features(audio=np.full((14, ENCODER.feature_spec.audio_size), np.nan, np.float32))
     with pytest.raises(ValueError, match="audio features .* are NaN or infinite at 14 of 14 steps"):
         localizer(features)
 
@@ -306,7 +301,7 @@ def test_a_model_of_another_encoder_asks_for_it_and_takes_its_features(model_fol
         localizer(videos["both"])
     assert localizer(make_features(), threshold=0.0)
     encoder = SpectralEncoder()
-    encoder.name, encoder.version = "frames", "2"
+    encoder.feature_spec = replace(encoder.feature_spec, encoder=EncoderId("frames", "2"))
     given = pipeline(TASK, model=str(model_folder), encoder=encoder)
     given.processor.encoder = {"name": "frames", "version": "2"}
     assert given(videos["both"], threshold=0.0)
@@ -315,7 +310,7 @@ def test_a_model_of_another_encoder_asks_for_it_and_takes_its_features(model_fol
 def test_the_encoder_of_a_model_is_found_by_its_name_and_version_on_the_grid_of_the_model():
     grid = FeatureGrid(10.0, 1, 6)
     processor = EsgNetProcessor(10.0, 1, 6, 175, 195, encoder={"name": "spectral", "version": "1"})
-    assert encoder_for(processor).grid == grid
+    assert encoder_for(processor).feature_spec.grid == grid
     for encoder in (None, {"name": "spectral", "version": "0"}):
         with pytest.raises(ValueError, match="which cannot be made here from a video file"):
             encoder_for(EsgNetProcessor(10.0, 1, 6, 175, 195, encoder))
@@ -369,7 +364,7 @@ def test_fewer_than_one_event_cannot_be_asked_for(localizer, videos):
 
 def encoder_of_version(version):
     encoder = SpectralEncoder()
-    encoder.version = version
+    encoder.feature_spec = replace(encoder.feature_spec, encoder=EncoderId("spectral", version))
     return encoder
 
 

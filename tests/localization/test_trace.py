@@ -1,19 +1,18 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from transformers import pipeline
 
 from esg_transformers import UnavConfig, UnavForEventLocalization
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.localization.pipeline import TASK
 from esg_transformers.localization.trace import evidence_of
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpec
 from esg_transformers.training.model import new_model
 
 GRID = FeatureGrid(10.0, 2, 4)
-SOURCE = SimpleNamespace(labels=("alarm", "speech"), grid=GRID, visual_size=6, audio_size=5, encoder=None)
+SOURCE = ExampleList([], ("alarm", "speech"), FeatureSpec(GRID, visual_size=6, audio_size=5))
 
 
 def localizer_of(**fields):

@@ -100,9 +100,9 @@ def test_without_difficulty_features_of_a_class_are_alike_wherever_it_is_on():
 def test_splits_are_of_one_world_and_share_no_video():
     splits = simulate_splits({"train": 3, "test": 2}, 4, feature_set=SMALL)
     assert splits["train"].labels == splits["test"].labels == ("class 0", "class 1", "class 2", "class 3")
-    assert splits["train"].encoder == splits["test"].encoder
+    assert splits["train"].feature_spec == splits["test"].feature_spec
     assert not set(splits["train"].video_ids) & set(splits["test"].video_ids)
-    assert simulate_splits({"train": 1}, 4, seed=1)["train"].encoder != splits["train"].encoder
+    assert simulate_splits({"train": 1}, 4, seed=1)["train"].feature_spec != splits["train"].feature_spec
 
 
 def test_a_linear_model_of_the_steps_knows_classes_it_was_trained_on_and_is_worse_with_one_stream():

@@ -34,7 +34,7 @@ RUN_ON_A_CORPUS = """
 import sys
 from pathlib import Path
 from accelerate import Accelerator
-from esg_transformers.corpora.writing import EventCorpus
+from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.training.loop import train
@@ -64,8 +64,8 @@ class UntilPowerCut(torch.utils.data.Dataset):
 
     def __init__(self, dataset, reads):
         self.dataset, self.reads_left = dataset, reads
-        self.labels, self.grid, self.encoder = dataset.labels, dataset.grid, dataset.encoder
-        self.visual_size, self.audio_size = dataset.visual_size, dataset.audio_size
+        self.labels, self.feature_spec = dataset.labels, dataset.feature_spec
+        self.video_ids, self.durations = dataset.video_ids, dataset.durations
 
     def __len__(self):
         return len(self.dataset)
@@ -193,7 +193,7 @@ def test_a_data_set_that_does_not_fit_the_model_is_refused_before_anything_is_re
     tmp_path, simulated, small_model, name
 ):
     sets = {"training": simulated(2), "validation": simulated(2)}
-    sets[name].grid = FeatureGrid(25.0, 8, 24)
+    sets[name].feature_spec = replace(sets[name].feature_spec, grid=FeatureGrid(25.0, 8, 24))
     with pytest.raises(ValueError, match=f"The {name} set is on a feature grid of 25 frames/s, stride 8, window 24"):
         train(*small_model(), sets["training"], sets["validation"], tmp_path / "output", ARGUMENTS)
     assert not (tmp_path / "output").exists()
@@ -324,7 +324,7 @@ def test_a_small_set_is_gone_over_until_an_epoch_has_its_steps(tmp_path, simulat
     arguments = replace(ARGUMENTS, epochs=2, warmup_epochs=1, min_epoch_steps=4)
     progress = train(*small_model(), simulated(10), simulated(3), tmp_path, arguments)
     assert progress.step == 10  # 4 steps of 8 are 32 crops, so 4 of each of 10 videos; 40 crops are 5 steps
-    crops = TrainingCrops(train_set, train_set.grid, max_steps=20, seed=0, repeats=3)
+    crops = TrainingCrops(train_set, train_set.feature_spec.grid, max_steps=20, seed=0, repeats=3)
     assert len(crops) == 3 * NUM_VIDEOS
     first, again = crops[5], crops[5 + NUM_VIDEOS]
     assert first["video_id"] == again["video_id"]
@@ -347,7 +347,7 @@ def test_every_epoch_crops_anew(tmp_path, simulated, small_model):
 
 def test_videos_run_slower_and_faster_than_they_are(tmp_path, simulated, small_model, train_set):
     durations = [
-        TrainingCrops(train_set, train_set.grid, max_steps=1000, seed=0, stretch=0.5)[index]["duration"]
+        TrainingCrops(train_set, train_set.feature_spec.grid, max_steps=1000, seed=0, stretch=0.5)[index]["duration"]
         / train_set[index]["duration"]
         for index in range(NUM_VIDEOS)
     ]
@@ -384,7 +384,7 @@ def test_weight_decay_is_for_the_weights_of_linear_and_convolution_layers(small_
 
 def test_a_crop_depends_on_the_seed_the_epoch_and_the_index_alone(train_set):
     def crops(seed, epoch, order=range(8)):
-        dataset = TrainingCrops(train_set, train_set.grid, max_steps=20, seed=seed)
+        dataset = TrainingCrops(train_set, train_set.feature_spec.grid, max_steps=20, seed=seed)
         dataset.epoch = epoch
         crops = {index: dataset[index]["visual_features"] for index in order}
         return [crops[index] for index in range(8)]
@@ -400,15 +400,7 @@ def test_a_crop_depends_on_the_seed_the_epoch_and_the_index_alone(train_set):
 
 def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(tmp_path, simulated):
     videos = simulated(13)
-    write_corpus(
-        tmp_path / "corpus",
-        {"train": videos},
-        labels=videos.labels,
-        grid=videos.grid,
-        encoder=videos.encoder,
-        visual_size=videos.visual_size,
-        audio_size=videos.audio_size,
-    )
+    write_corpus(tmp_path / "corpus", {"train": videos})
     script = tmp_path / "run.py"
     script.write_text(RUN_ON_A_CORPUS)
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import AutoModel
 
+from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.writing import write_corpus
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -17,12 +18,10 @@ def test_the_example_of_the_readme_fine_tunes_a_model(tmp_path, monkeypatch, cap
     videos = simulated(12)
     write_corpus(
         "my_corpus",
-        {"train": [videos[i] for i in range(9)], "validation": [videos[i] for i in range(9, 12)]},
-        labels=videos.labels,
-        grid=videos.grid,
-        encoder=videos.encoder,
-        visual_size=videos.visual_size,
-        audio_size=videos.audio_size,
+        {
+            split: ExampleList([videos[i] for i in indices], videos.labels, videos.feature_spec)
+            for split, indices in (("train", range(9)), ("validation", range(9, 12)))
+        },
     )
     model, processor = small_model()
     model.save_pretrained("model")

@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .grid_esg_net import FeatureGrid
+from .grid_esg_net import FeatureGrid, FeatureSpec
 
 # Fields in which the named sizes differ from the defaults.
 SIZES = {
@@ -184,6 +184,11 @@ class EsgNetConfig(PreTrainedConfig):
     def feature_grid(self) -> FeatureGrid:
         """The clock of the features this model reads."""
         return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """What the features are that this model reads; a config does not know their encoder."""
+        return FeatureSpec(self.feature_grid, self.visual_size, self.audio_size)
 
     @property
     def num_hidden_layers(self) -> int:

@@ -1,10 +1,11 @@
-"""The clock of a feature sequence.
+"""What features are: their clock, their sizes, and the encoder that made them.
 
 Seconds are used everywhere outside `models/esg_net`, grid positions inside it. A grid position counts features:
 position 2.5 lies halfway between the third and the fourth feature of a stream. Both conversions stand in `FeatureGrid`.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -24,6 +25,7 @@ class FeatureGrid:
     Raises:
         ValueError: if a value is out of range.
 
+    >>> import torch
     >>> grid = FeatureGrid(frame_rate=25.0, stride=8, window=24)
     >>> grid.to_seconds(torch.tensor([0.0, 10.0]))
     tensor([0.4800, 3.6800])
@@ -76,3 +78,99 @@ class FeatureGrid:
 
     def __str__(self) -> str:
         return f"{self.frame_rate:g} frames/s, stride {self.stride}, window {self.window}"
+
+
+@dataclass(frozen=True)
+class EncoderId:
+    """The name and version of an encoder. The version changes whenever the features of the same file do."""
+
+    name: str
+    version: str
+
+    def __post_init__(self):
+        if not (isinstance(self.name, str) and isinstance(self.version, str)):
+            raise ValueError(
+                f"An encoder's name and version must be strings; got {self.name!r} and {self.version!r}. "
+                'Write them as {"name": "spectral", "version": "1"}.'
+            )
+
+    def to_dict(self) -> dict[str, str]:
+        """`{"name", "version"}`, as written with every corpus and processor."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What the features of a video are: their clock, the channels of both streams, and the encoder that made them.
+
+    Args:
+        grid (`FeatureGrid`): the clock of both streams.
+        visual_size (`int`): channels of the visual stream, >= 1.
+        audio_size (`int`): channels of the audio stream, >= 1.
+        encoder (`EncoderId`, *optional*): the encoder; `None` if it is not known.
+
+    Raises:
+        ValueError: if a size is below 1.
+
+    >>> spec = FeatureSpec(FeatureGrid(5.0, 1, 2), visual_size=175, audio_size=195, encoder=EncoderId("spectral", "1"))
+    >>> spec.check(FeatureSpec(FeatureGrid(5.0, 1, 2), visual_size=175, audio_size=128), source="The corpus")
+    Traceback (most recent call last):
+    ...
+    ValueError: The corpus has 175 visual and 128 audio channels; expected 175 and 195. ...
+    """
+
+    grid: FeatureGrid
+    visual_size: int
+    audio_size: int
+    encoder: EncoderId | None = None
+
+    def __post_init__(self):
+        if self.visual_size < 1 or self.audio_size < 1:
+            raise ValueError(
+                "`visual_size` and `audio_size` must be at least 1 channel each; "
+                f"got {self.visual_size} and {self.audio_size}."
+            )
+
+    def check(self, other: "FeatureSpec", source: str) -> None:
+        """Refuse features that are not of this kind. Encoders are compared only where both are known.
+
+        Args:
+            other: what the features are.
+            source: what they come from, the beginning of the message.
+
+        Raises:
+            ValueError: naming the difference.
+        """
+        # By their values: code that came with a checkpoint may be loaded twice, with a class of its own each time.
+        if other.grid.to_dict() != self.grid.to_dict():
+            raise ValueError(
+                f"{source} is on a feature grid of {other.grid}; expected {self.grid}. Encode the videos again on that "
+                "grid, or use a model trained on this one."
+            )
+        if (other.visual_size, other.audio_size) != (self.visual_size, self.audio_size):
+            raise ValueError(
+                f"{source} has {other.visual_size} visual and {other.audio_size} audio channels; expected "
+                f"{self.visual_size} and {self.audio_size}. Use the features that the model was trained on."
+            )
+        if self.encoder and other.encoder and other.encoder.to_dict() != self.encoder.to_dict():
+            raise ValueError(
+                f"{source} has features of the encoder {other.encoder}; expected those of {self.encoder}. Encode the "
+                "videos again with that one, or train a model on these."
+            )
+
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of a model's config, and of a processor, that say this; the encoder is not among them.
+
+        >>> FeatureSpec(FeatureGrid(25.0, 8, 24), visual_size=2048, audio_size=128).config_fields()
+        {'visual_size': 2048, 'audio_size': 128, 'frame_rate': 25.0, 'feature_stride': 8, 'feature_window': 24}
+        """
+        return {
+            "visual_size": self.visual_size,
+            "audio_size": self.audio_size,
+            "frame_rate": self.grid.frame_rate,
+            "feature_stride": self.grid.stride,
+            "feature_window": self.grid.window,
+        }

@@ -59,9 +59,7 @@ class EsgNetPipeline(ChunkPipeline):
         self.feature_extractor = self.processor
         self.model.eval()  # the base class takes a model as it is, and one in training drops paths at random
         config = self.model.config
-        self.processor.check_features_of(
-            "The model's config", config.feature_grid, config.visual_size, config.audio_size
-        )
+        self.processor.feature_spec.check(config.feature_spec, "The model's config")
 
     def _sanitize_parameters(
         self,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
-from .grid_esg_net import FeatureGrid
+from .grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 from .nms_esg_net import suppress_overlapping_segments
 from .segments_esg_net import TemporalPoints
 from .windows_esg_net import Span, WindowCandidates, suppress_windows
@@ -83,7 +83,7 @@ class EsgNetProcessor(ProcessorMixin):
         self.frame_rate, self.feature_stride, self.feature_window = grid.frame_rate, grid.stride, grid.window
         self.visual_size = visual_size
         self.audio_size = audio_size
-        self.encoder = encoder
+        self.encoder = None if encoder is None else EncoderId(**encoder).to_dict()
         self.candidate_threshold = candidate_threshold
         self.candidates_per_level = candidates_per_level
         self.nms_method = nms_method
@@ -128,6 +128,24 @@ class EsgNetProcessor(ProcessorMixin):
         """The clock of the features this processor takes."""
         return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
 
+    @classmethod
+    def for_features(cls, spec: FeatureSpec, **settings: Any) -> "EsgNetProcessor":
+        """A processor for features of this kind; `settings` are the other arguments.
+
+        >>> spec = FeatureSpec(FeatureGrid(25.0, 8, 24), visual_size=2048, audio_size=128)
+        >>> EsgNetProcessor.for_features(spec, max_events=50).feature_spec == spec
+        True
+        """
+        encoder = None if spec.encoder is None else spec.encoder.to_dict()
+        fields: dict[str, Any] = spec.config_fields() | settings
+        return cls(encoder=encoder, **fields)
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """What the features are that this processor takes."""
+        encoder = None if self.encoder is None else EncoderId(**self.encoder)
+        return FeatureSpec(self.feature_grid, self.visual_size, self.audio_size, encoder)
+
     @property
     def model_input_names(self) -> list[str]:
         """What `__call__` returns without labels."""
@@ -147,29 +165,6 @@ class EsgNetProcessor(ProcessorMixin):
         """
         thresholds = self.thresholds or {}
         return [thresholds.get(id2label[class_id], DEFAULT_THRESHOLD) for class_id in range(len(id2label))]
-
-    def check_features_of(self, source: str, grid: FeatureGrid, visual_size: int, audio_size: int) -> None:
-        """Refuse features that were made on another clock or with other channels.
-
-        Args:
-            source: what the features come from, for the message.
-            grid: their feature grid.
-            visual_size, audio_size: their channels.
-
-        Raises:
-            ValueError: naming the difference.
-        """
-        # By their values: code that came with a checkpoint may be loaded twice, with a class of its own each time.
-        if grid.to_dict() != self.feature_grid.to_dict():
-            raise ValueError(
-                f"{source} is on a feature grid of {grid}; this model was trained on {self.feature_grid}. Encode "
-                "the videos again on the model's grid, or use a model trained on this one."
-            )
-        if (visual_size, audio_size) != (self.visual_size, self.audio_size):
-            raise ValueError(
-                f"{source} has {visual_size} visual and {audio_size} audio channels; this model takes "
-                f"{self.visual_size} and {self.audio_size}. Use the features that the model was trained on."
-            )
 
     def __call__(
         self,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from transformers import AutoProcessor
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor, FeatureGrid
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureSpec
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetEventLocalizationOutput
 from esg_transformers.models.esg_net.segments_esg_net import TemporalPoints
 
@@ -97,12 +99,20 @@ def test_labels_that_do_not_fit_are_refused(segments, labels, message):
 
 
 def test_features_on_another_grid_or_of_another_width_are_refused():
-    processor = processor_of()
-    processor.check_features_of("The corpus", FeatureGrid(10, 2, 4), 6, 3)
-    with pytest.raises(ValueError, match=r"The corpus is on a feature grid of 25 frames/s.*trained on 10 frames/s"):
-        processor.check_features_of("The corpus", FeatureGrid(25, 8, 24), 6, 3)
+    spec = processor_of().feature_spec
+    spec.check(FeatureSpec(FeatureGrid(10, 2, 4), 6, 3), "The corpus")
+    with pytest.raises(ValueError, match=r"The corpus is on a feature grid of 25 frames/s.*expected 10 frames/s"):
+        spec.check(FeatureSpec(FeatureGrid(25, 8, 24), 6, 3), "The corpus")
     with pytest.raises(ValueError, match="7 visual and 3 audio"):
-        processor.check_features_of("The corpus", FeatureGrid(10, 2, 4), 7, 3)
+        spec.check(FeatureSpec(FeatureGrid(10, 2, 4), 7, 3), "The corpus")
+
+
+def test_encoders_are_compared_where_both_are_known():
+    spec = FeatureSpec(FeatureGrid(10, 2, 4), 6, 3, EncoderId("spectral", "1"))
+    spec.check(replace(spec, encoder=None), "The corpus")
+    replace(spec, encoder=None).check(spec, "The corpus")
+    with pytest.raises(ValueError, match=r"The corpus .* spectral 2; expected .* spectral 1"):
+        spec.check(replace(spec, encoder=EncoderId("spectral", "2")), "The corpus")
 
 
 def outputs_of(num_steps, num_classes, found, num_levels=2):
