@@ -3,53 +3,50 @@
 Importing the package registers its classes, so that `AutoConfig`, `AutoModel`, `AutoProcessor` and
 `pipeline("audio-visual-event-localization")` know ESG-Net, and I3D and VGGish, which make its features. `AutoModel`
 gives the model with its heads, [`EsgNetForEventLocalization`], since transformers has no Auto class for this task.
+
+The import itself is light: a class is imported when it is first asked for, and registered when transformers has loaded
+what it is registered in (see `esg_transformers.registration`).
 """
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from esg_transformers.encoders.i3d.configuration_i3d import I3dConfig
-from esg_transformers.encoders.i3d.modeling_i3d import I3dModel
-from esg_transformers.encoders.i3d.processing_i3d import I3dProcessor
-from esg_transformers.encoders.vggish.configuration_vggish import VggishConfig
-from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
-from esg_transformers.encoders.vggish.processing_vggish import VggishProcessor
-from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
-from esg_transformers.models.esg_net.configuration_esg_net import EsgNetConfig
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
-from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization, EsgNetModel
-from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.models.unav.configuration_unav import UnavConfig
-from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
+from esg_transformers.registration import register_when_imported
+
+if TYPE_CHECKING:
+    from esg_transformers.encoders.i3d.configuration_i3d import I3dConfig
+    from esg_transformers.encoders.i3d.modeling_i3d import I3dModel
+    from esg_transformers.encoders.i3d.processing_i3d import I3dProcessor
+    from esg_transformers.encoders.vggish.configuration_vggish import VggishConfig
+    from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
+    from esg_transformers.encoders.vggish.processing_vggish import VggishProcessor
+    from esg_transformers.localization.pipeline import AudioVisualEventLocalizationPipeline
+    from esg_transformers.models.esg_net.configuration_esg_net import EsgNetConfig
+    from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+    from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization, EsgNetModel
+    from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
+    from esg_transformers.models.unav.configuration_unav import UnavConfig
+    from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
 
 __version__ = "0.1.0"
 
-# The code of these is saved with a checkpoint, so that it loads from the Hub without this package too.
-EsgNetConfig.register_for_auto_class("AutoConfig")
-EsgNetForEventLocalization.register_for_auto_class("AutoModel")
-EsgNetProcessor.register_for_auto_class("AutoProcessor")
-I3dConfig.register_for_auto_class("AutoConfig")
-I3dModel.register_for_auto_class("AutoModel")
-I3dProcessor.register_for_auto_class("AutoProcessor")
-VggishConfig.register_for_auto_class("AutoConfig")
-VggishModel.register_for_auto_class("AutoModel")
-VggishProcessor.register_for_auto_class("AutoProcessor")
-
-AutoConfig.register("esg_net", EsgNetConfig, exist_ok=True)
-AutoModel.register(EsgNetConfig, EsgNetForEventLocalization, exist_ok=True)
-AutoProcessor.register(EsgNetConfig, EsgNetProcessor, exist_ok=True)
-AutoConfig.register("unav", UnavConfig, exist_ok=True)
-AutoModel.register(UnavConfig, UnavForEventLocalization, exist_ok=True)
-AutoProcessor.register(UnavConfig, EsgNetProcessor, exist_ok=True)
-AutoConfig.register("i3d", I3dConfig, exist_ok=True)
-AutoModel.register(I3dConfig, I3dModel, exist_ok=True)
-AutoProcessor.register(I3dConfig, I3dProcessor, exist_ok=True)
-AutoConfig.register("vggish", VggishConfig, exist_ok=True)
-AutoModel.register(VggishConfig, VggishModel, exist_ok=True)
-AutoProcessor.register(VggishConfig, VggishProcessor, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline(
-    TASK, pipeline_class=AudioVisualEventLocalizationPipeline, pt_model=AutoModel, type="multimodal"
-)
+# The module of each public name, imported when the name is first used.
+_MODULES = {
+    "AudioVisualEventLocalizationPipeline": "localization.pipeline",
+    "EsgNetConfig": "models.esg_net.configuration_esg_net",
+    "EsgNetForEventLocalization": "models.esg_net.modeling_esg_net",
+    "EsgNetModel": "models.esg_net.modeling_esg_net",
+    "EsgNetProcessor": "models.esg_net.processing_esg_net",
+    "FeatureGrid": "models.esg_net.grid_esg_net",
+    "I3dConfig": "encoders.i3d.configuration_i3d",
+    "I3dModel": "encoders.i3d.modeling_i3d",
+    "I3dProcessor": "encoders.i3d.processing_i3d",
+    "UnavConfig": "models.unav.configuration_unav",
+    "UnavForEventLocalization": "models.unav.modeling_unav",
+    "VggishConfig": "encoders.vggish.configuration_vggish",
+    "VggishModel": "encoders.vggish.modeling_vggish",
+    "VggishProcessor": "encoders.vggish.processing_vggish",
+}
 
 __all__ = [
     "AudioVisualEventLocalizationPipeline",
@@ -67,3 +64,18 @@ __all__ = [
     "VggishModel",
     "VggishProcessor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # so that this function is not asked again
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_when_imported()
