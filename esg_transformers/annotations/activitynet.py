@@ -1,4 +1,4 @@
-"""Found events as the evaluators of the field read them: ActivityNet's results, and UnAV's dialect of them."""
+"""Results of event detection: the layout of ActivityNet's evaluator, and that of UnAV's."""
 
 import json
 import os
@@ -8,18 +8,19 @@ from typing import Any
 from esg_transformers.annotations.events import Annotations
 from esg_transformers.annotations.parsing import read_annotation_json
 from esg_transformers.annotations.reading import AnnotationReading
+from esg_transformers.annotations.values import is_integer
 from esg_transformers.files import replacing
 
 
 def scan_activitynet_results(reading: AnnotationReading) -> Annotations:
-    """Gather results in the layout of ActivityNet (Evaluation/eval_detection.py of activitynet/ActivityNet).
+    """Read results in the layout of ActivityNet (Evaluation/eval_detection.py of activitynet/ActivityNet).
 
-    `{"version", "results": {ID: [{"label", "score", "segment": [start, end]}]}, "external_data"}`, in seconds; the
-    first and the last are left.
+    `{"version", "results": {ID: [{"label", "score", "segment": [start, end]}]}, "external_data"}`, in seconds;
+    `"version"` and `"external_data"` are ignored.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it has another layout altogether.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file has another layout.
     """
     for video_id, start, end, event in _scan_results(reading, "results", "score"):
         reading.add_event(video_id, start, end, event.get("label"), event["score"])
@@ -27,24 +28,24 @@ def scan_activitynet_results(reading: AnnotationReading) -> Annotations:
 
 
 def scan_unav_results(reading: AnnotationReading) -> Annotations:
-    """Gather results in the layout of UnAV (load_pred_seg_from_json in libs/utils/metrics.py, commit 1609deb).
+    """Read results in the layout of UnAV (load_pred_seg_from_json in libs/utils/metrics.py, commit 1609deb).
 
-    `{"database": {ID: [{"segment": [start, end], "label_id": class id, "scores": score}]}}`, in seconds. Classes have
-    no names in it: `reading.label2id` gives them.
+    `{"database": {ID: [{"segment": [start, end], "label_id": class id, "scores": score}]}}`, in seconds. The layout
+    has no class names: `reading.label2id` provides them.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it has another layout altogether, or `reading.label2id` is None.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file has another layout, or `reading.label2id` is None.
     """
     if reading.label2id is None:
         raise ValueError(
-            f"{reading.source} gives classes by number, without their names. Give `label2id` (`--labels FILE`, an "
-            "annotation file with these classes)."
+            f"{reading.source} has class ids without class names. Pass `label2id` (`--labels FILE`, an annotation file "
+            "with these classes)."
         )
     labels = {class_id: label for label, class_id in reading.label2id.items()}
     for video_id, start, end, event in _scan_results(reading, "database", "scores"):
         label_id = event.get("label_id")
-        if isinstance(label_id, int) and not isinstance(label_id, bool) and label_id in labels:
+        if is_integer(label_id) and label_id in labels:
             reading.add_event(video_id, start, end, labels[label_id], event["scores"])
         else:
             what = f'"label_id" is {label_id!r}, not one of the {len(labels)} known: 0 ... {len(labels) - 1}'
@@ -55,7 +56,7 @@ def scan_unav_results(reading: AnnotationReading) -> Annotations:
 def _scan_results(
     reading: AnnotationReading, key: str, score_key: str
 ) -> Iterator[tuple[str, Any, Any, dict[str, Any]]]:
-    """(video id, start, end, event) of all events that have a segment and a score, whatever these are."""
+    """(video id, start, end, event) of every event that has a segment and a score, of any type."""
     content, repeated = read_annotation_json(reading.source)
     if not isinstance(content, dict) or not isinstance(content.get(key), dict):
         raise ValueError(f'{reading.source} has no "{key}" of videos, so it is not a {reading.layout}.')
@@ -76,10 +77,10 @@ def _scan_results(
                 yield video_id, *segment, event
 
 
-def write_activitynet_results(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write results that `scan_activitynet_results` gives back; an existing file is replaced in one step.
+def write_activitynet_results(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write results in the layout that `scan_activitynet_results` reads; replaces an existing file in one step.
 
-    Durations and splits are not held.
+    The layout holds no durations and splits.
 
     Raises:
         ValueError: if an event has no score, or a number is not finite.
@@ -96,11 +97,11 @@ def write_activitynet_results(annotations: Annotations, path: str | os.PathLike)
         file.write(json.dumps(content, allow_nan=False))
 
 
-def write_unav_results(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write results that UnAV's evaluator reads, and `scan_unav_results`; an existing file is replaced in one step.
+def write_unav_results(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write results in the layout that UnAV's evaluator and `scan_unav_results` read; replaces a file in one step.
 
-    Class ids are those of `annotations`, which are to be those of the ground truth. Names, durations and splits are not
-    held.
+    Class ids are those of `annotations` and must equal those of the ground truth. The layout holds no class names,
+    durations and splits.
 
     Raises:
         ValueError: if an event has no score, or a number is not finite.
@@ -118,10 +119,10 @@ def write_unav_results(annotations: Annotations, path: str | os.PathLike) -> Non
         file.write(json.dumps({"database": database}, allow_nan=False))
 
 
-def _check_scored(annotations: Annotations, path: str | os.PathLike) -> None:
+def _check_scored(annotations: Annotations, path: str | os.PathLike[str]) -> None:
     for video in annotations.videos.values():
         if any(event.score is None for event in video.events):
             raise ValueError(
-                f"{path} would hold results, and results have scores; an event of video {video.video_id!r} has none. "
+                f"{path} was not written: results need scores, and an event of video {video.video_id!r} has none. "
                 "Write true events in another format."
             )

@@ -1,4 +1,4 @@
-"""Audacity's labels: a text file per video."""
+"""Audacity label tracks: one text file per video."""
 
 import os
 
@@ -10,14 +10,14 @@ from esg_transformers.files import replacing
 
 
 def scan_audacity(reading: AnnotationReading) -> Annotations:
-    r"""Gather label tracks as Audacity exports them (its manual, "Importing and Exporting Labels").
+    r"""Read label tracks as Audacity exports them (its manual, "Importing and Exporting Labels").
 
-    A line is `start<TAB>end<TAB>label`, in seconds. The frequency ranges of the extended format, in lines that begin
-    with a backslash, are left. A file is one video, named by its stem, and a folder is many; an empty file is a video
-    without events. Labels of a point in time have no length and are problems.
+    A line is `start<TAB>end<TAB>label`, in seconds. Lines that begin with a backslash (the frequency ranges of the
+    extended format) are ignored. The source is one file, or a folder of them; each file is one video, whose id is the
+    file name without `.txt`. An empty file is a video without events. Point labels (start = end) are problems.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder.
+        FileNotFoundError: if the source does not exist.
         ValueError: if a file is not UTF-8 text, or a folder has no `.txt` file.
     """
     for path in files_to_read(reading.source, ".txt"):
@@ -31,18 +31,18 @@ def scan_audacity(reading: AnnotationReading) -> Annotations:
     return reading.annotations()
 
 
-def write_audacity(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write label tracks that Audacity imports; `scan_audacity` gives the same times and labels.
+def write_audacity(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write label tracks that Audacity imports; `scan_audacity` reads back the same times and labels.
 
-    They hold no scores, durations and splits.
+    The format holds no scores, durations and splits.
 
     Args:
-        annotations: what to write.
-        path: a `.txt` file for one video, or a folder of `ID.txt`; existing files are replaced, each in one step.
+        annotations: videos and events.
+        path: a `.txt` file for one video, or a folder of `ID.txt`; each existing file is replaced in one step.
 
     Raises:
-        FileNotFoundError: if the folder that `path` should be in does not exist.
-        ValueError: if a file cannot be named after an id.
+        FileNotFoundError: if the parent folder of `path` does not exist.
+        ValueError: if no file can be named after a video id.
     """
     for video_id, file_path in files_to_write(annotations, path, ".txt").items():
         with replacing(file_path) as file:

@@ -1,4 +1,4 @@
-"""ELAN: annotation documents in EAF 3.0, one a video."""
+"""ELAN documents (EAF 3.0), one per video."""
 
 import math
 import os
@@ -19,20 +19,19 @@ NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"
 
 
 def scan_elan(reading: AnnotationReading) -> Annotations:
-    """The annotations of ELAN: an `.eaf` file, or all those of a folder (EAF 3.0, EAFv3.0.xsd of the MPI).
+    """Read an `.eaf` file, or all `.eaf` files of a folder (EAF 3.0, EAFv3.0.xsd of the MPI).
 
-    The video id is the name of the file without `.eaf`. Each annotation that has its own times, on any tier, is an
-    event; its value is the label. Annotations that refer to others, and so have no times of their own, are left out,
-    with a warning. A time slot without a value is legal in EAF and tells no time: an annotation that uses it is a
-    problem. A document without annotations is a video without events. A video that ELAN's time line is moved against
-    (`TIME_ORIGIN`) is warned of: times are those of the time line.
+    The video id is the name of the file without `.eaf`. Each annotation with times of its own, on any tier, is an
+    event, and its value is the label. Annotations that refer to others have no times and are ignored with a warning.
+    EAF allows time slots without a value; an annotation that uses one is a problem. A document without annotations is
+    a video without events. A media offset (`TIME_ORIGIN`) causes a warning: times are those of ELAN's time line.
 
-    Files are read as UTF-8, and without a document type: it is no part of EAF, and can make a small file huge or
-    point to other files.
+    Files are read as UTF-8. A document type is refused: EAF has none, and it can make a small file expand to a huge
+    one or refer to other files.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder.
-        ValueError: if a file has another layout altogether, or a folder has no `.eaf` file.
+        FileNotFoundError: if the source does not exist.
+        ValueError: if a file has another layout, or a folder has no `.eaf` file.
     """
     num_references = 0
     for path in files_to_read(reading.source, ".eaf"):
@@ -41,29 +40,30 @@ def scan_elan(reading: AnnotationReading) -> Annotations:
         if reading.add_video(path.stem):
             _scan_document(reading, path.stem, document)
     if num_references:
-        what = f"{num_references} annotations that refer to others are left out"
+        what = f"{num_references} annotations that refer to others are ignored"
         reading.add_problem("references", what, severity="warning")
     return reading.annotations()
 
 
-def write_elan(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write documents that ELAN opens, one a video.
+def write_elan(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write documents that ELAN opens, one per video.
 
-    A label is a tier; events of a label that overlap, which annotations of a tier must not, are on further ones. The
-    video file is ID`.mp4`, beside the document. Times are rounded to whole milliseconds, and an event keeps one at
-    least. Documents hold no scores, durations and splits.
+    Each label has a tier. Annotations of one tier must not overlap, so overlapping events of a label go to further
+    tiers, named `label (2)`, `label (3)`, ... The media file is `ID.mp4` beside the document. Times are rounded to
+    milliseconds, and an event lasts at least one. The format holds no scores, durations and splits.
 
     Args:
         annotations: videos and events.
-        path: an `.eaf` file for one video, or a folder of `ID.eaf`; existing files are replaced, each in one step.
+        path: an `.eaf` file for one video, or a folder of `ID.eaf`; each existing file is replaced in one step.
 
     Raises:
-        FileNotFoundError: if the folder that `path` should be in does not exist.
-        ValueError: if a file cannot be named after an id, or an id or a label has a character that XML has not.
+        FileNotFoundError: if the parent folder of `path` does not exist.
+        ValueError: if no file can be named after a video id, or an id or label has a character that XML does not
+            allow.
     """
     for name in (*annotations.videos, *annotations.labels):
         if NOT_IN_XML.search(name):
-            raise ValueError(f"{name!r} has a character that XML, and so an ELAN document, has no way to hold.")
+            raise ValueError(f"{name!r} has a character that XML does not allow, so ELAN cannot hold it. Rename it.")
     for video_id, file_path in files_to_write(annotations, path, ".eaf").items():
         document = _new_document(video_id, annotations.videos[video_id].events)
         ElementTree.indent(document)
@@ -76,8 +76,8 @@ def _document(path: Path) -> ElementTree.Element:
     text = read_annotation_text(path)
     if "<!DOCTYPE" in text:
         raise ValueError(
-            f"{path} has a document type (<!DOCTYPE ...>), which is no part of ELAN's files and is not read, since it "
-            "can make a small file huge or point to other files. Open and save it in ELAN."
+            f"{path} has a document type (<!DOCTYPE ...>). ELAN writes none, and it is refused because it can make a "
+            "small file expand to a huge one or refer to other files. Open and save the file in ELAN."
         )
     try:
         document = ElementTree.fromstring(text)
@@ -87,30 +87,31 @@ def _document(path: Path) -> ElementTree.Element:
         raise ValueError(f"{path} is not an ELAN file: its root is not <ANNOTATION_DOCUMENT>.")
     units = [header.get("TIME_UNITS", "milliseconds") for header in document.iterfind("HEADER")]
     if units != ["milliseconds"]:
-        raise ValueError(f"{path} must have one <HEADER>, with times in milliseconds; they are in {units}.")
+        raise ValueError(f"{path} must have one <HEADER> with times in milliseconds; found {units}.")
     return document
 
 
 def _scan_document(reading: AnnotationReading, video_id: str, document: ElementTree.Element) -> None:
-    times: dict[str | None, float | str | None] = {}  # seconds of aligned slots; what else was found of others
+    # By slot id: seconds, the text of a value that is no number, or None for a slot without a value.
+    times: dict[str | None, float | str | None] = {}
     for slot in document.iterfind("TIME_ORDER/TIME_SLOT"):
         slot_id, value = slot.get("TIME_SLOT_ID"), slot.get("TIME_VALUE")
         if slot_id in times:
-            reading.add_problem("repeated time slot", f"TIME_SLOT {slot_id!r} is there twice", video_id)
+            reading.add_problem("repeated time slot", f"TIME_SLOT {slot_id!r} occurs twice", video_id)
         milliseconds = None if value is None else parse_number(value)
         times[slot_id] = milliseconds / 1000 if isinstance(milliseconds, float) else milliseconds
     for media in document.iterfind("HEADER/MEDIA_DESCRIPTOR"):
         if media.get("TIME_ORIGIN", "0") != "0":
-            what = (
-                f"its times may not be those of {media.get('MEDIA_URL')!r}, of TIME_ORIGIN {media.get('TIME_ORIGIN')!r}"
-            )
+            url, origin = media.get("MEDIA_URL"), media.get("TIME_ORIGIN")
+            what = f"its times may differ from those of {url!r}, which has TIME_ORIGIN {origin!r}"
             reading.add_problem("moved media", what, video_id, severity="warning")
     for annotation in document.iterfind("TIER/ANNOTATION/ALIGNABLE_ANNOTATION"):
         start, end = (times.get(annotation.get(key)) for key in ("TIME_SLOT_REF1", "TIME_SLOT_REF2"))
         label = annotation.findtext("ANNOTATION_VALUE", "")
         if start is None or end is None:
-            what = f"annotation {annotation.get('ANNOTATION_ID')!r}, {label!r}, has no time at one of its ends"
-            reading.add_problem("unaligned annotation", f"{what}: align it in ELAN", video_id)
+            name = annotation.get("ANNOTATION_ID")
+            what = f"annotation {name!r} ({label!r}) lacks a start or an end: align it in ELAN"
+            reading.add_problem("unaligned annotation", what, video_id)
         else:
             reading.add_event(video_id, start, end, label)
 
@@ -132,7 +133,7 @@ def _new_document(video_id: str, events: tuple[Event, ...]) -> ElementTree.Eleme
         header, "MEDIA_DESCRIPTOR", {"MEDIA_URL": media, "RELATIVE_MEDIA_URL": media, "MIME_TYPE": "video/mp4"}
     )
     time_order = ElementTree.SubElement(document, "TIME_ORDER")
-    tiers: dict[str, tuple[ElementTree.Element, int]] = {}  # by name, with the end of their last annotation in ms
+    tiers: dict[str, tuple[ElementTree.Element, int]] = {}  # by name: the tier and the end of its last event in ms
     timed = sorted((*_milliseconds(event), event.label) for event in events)
     for number, (start, end, label) in enumerate(timed, start=1):
         name, copies = label, 1
@@ -159,6 +160,6 @@ def _tier(name: str) -> dict[str, str]:
 
 
 def _milliseconds(event: Event) -> tuple[int, int]:
-    """Start and end that stay within the event's video, with one millisecond between them at the least."""
+    """Start and end in milliseconds, at least one apart; the start is moved back rather than the end past the video."""
     start = min(round(event.start * 1000), math.ceil(event.end * 1000) - 1)
     return start, max(round(event.end * 1000), start + 1)

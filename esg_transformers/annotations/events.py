@@ -8,7 +8,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Event:
-    """Something both seen and heard from `start` to `end` (seconds); `score` is None in ground truth."""
+    """An event that is both seen and heard.
+
+    Args:
+        start: in seconds from the start of the video.
+        end: in seconds, after `start`.
+        label: class name.
+        score: confidence of a found event; None in ground truth.
+    """
 
     start: float
     end: float
@@ -18,7 +25,14 @@ class Event:
 
 @dataclass(frozen=True)
 class AnnotatedVideo:
-    """A video, its duration in seconds (None if not known), its split, and its events, of which there may be none."""
+    """A video and its events.
+
+    Args:
+        video_id: name of the video, unique in its annotations.
+        duration: in seconds; None if unknown.
+        split: name of the split, such as `"train"`.
+        events: in any order; a video without events is a valid negative.
+    """
 
     video_id: str
     duration: float | None
@@ -28,30 +42,36 @@ class AnnotatedVideo:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Annotated videos by id, and the class names in the order of their ids.
+    """Annotated videos and their classes.
+
+    Args:
+        videos: by video id.
+        labels: class names in the order of their ids.
 
     Raises:
-        ValueError: if a label is given twice, or an event has a label that is not given.
+        ValueError: if a label is listed twice, or an event has a label that is not listed.
     """
 
     videos: dict[str, AnnotatedVideo]
     labels: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         used = {event.label for video in self.videos.values() for event in video.events}
-        if len(set(self.labels)) != len(self.labels) or not used <= set(self.labels):
-            unknown = sorted(used - set(self.labels))
+        unlisted = sorted(used - set(self.labels))
+        repeated = sorted(label for label, count in Counter(self.labels).items() if count > 1)
+        if unlisted or repeated:
             raise ValueError(
-                f"`labels` must hold every label once; events have {unknown}, and `labels` is {self.labels}."
+                "`labels` must list every label of the events exactly once. "
+                f"Missing: {unlisted}; repeated: {repeated}; `labels` is {self.labels}."
             )
 
     @property
     def label2id(self) -> dict[str, int]:
-        """Class ids by name."""
+        """Class ids by label."""
         return {label: index for index, label in enumerate(self.labels)}
 
     def targets_of(self, video: AnnotatedVideo) -> tuple[np.ndarray, np.ndarray]:
-        """Segments, float64 `(N, 2)` in seconds, and class ids, int64 `(N,)`, of a video's events."""
+        """Segments, float64 `(N, 2)` in seconds, and class ids, int64 `(N,)`, of the N events of a video."""
         label2id = self.label2id
         segments = np.array([(event.start, event.end) for event in video.events], dtype=np.float64).reshape(-1, 2)
         return segments, np.array([label2id[event.label] for event in video.events], dtype=np.int64)
@@ -60,7 +80,7 @@ class Annotations:
         """The videos of one split, in their order, with all labels.
 
         Raises:
-            ValueError: if no video is in that split; lists the splits there are.
+            ValueError: if the split has no video; lists the splits that have.
         """
         videos = {video_id: video for video_id, video in self.videos.items() if video.split == name}
         if not videos:
@@ -70,16 +90,17 @@ class Annotations:
         return Annotations(videos, self.labels)
 
     def durations(self) -> dict[str, float]:
-        """Seconds of every video, by id.
+        """Duration of every video in seconds, by id.
 
         Raises:
-            ValueError: if that of a video is not known.
+            ValueError: if the duration of a video is unknown.
         """
-        unknown = [video.video_id for video in self.videos.values() if video.duration is None]
-        if unknown:
+        known = {key: video.duration for key, video in self.videos.items() if video.duration is not None}
+        if len(known) < len(self.videos):
+            first = next(video_id for video_id in self.videos if video_id not in known)
             raise ValueError(
-                f"The duration of {len(unknown)} of {len(self.videos)} videos is not known (the first is "
-                f"{unknown[0]!r}): their annotations do not say it. Give `durations` when reading them; "
-                "`esg-transformers annotations convert --media DIR` measures those of the videos in a folder."
+                f"The duration of {len(self.videos) - len(known)} of {len(self.videos)} videos is not known (first: "
+                f"{first!r}), because their annotation file does not state it. Pass `durations` when reading the file, "
+                "or measure the videos of a folder: `esg-transformers annotations convert --media DIR`."
             )
-        return {video_id: float(video.duration) for video_id, video in self.videos.items()}  # type: ignore[arg-type]
+        return {video_id: float(duration) for video_id, duration in known.items()}

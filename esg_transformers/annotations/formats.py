@@ -1,4 +1,4 @@
-"""Annotation formats: one function to read them all, one to write them."""
+"""All annotation formats: the table of their readers and writers, and one function each to read and write them."""
 
 import logging
 import os
@@ -18,8 +18,9 @@ from esg_transformers.annotations.events import Annotations
 from esg_transformers.annotations.label_studio import scan_label_studio, write_label_studio
 from esg_transformers.annotations.parsing import read_annotation_json
 from esg_transformers.annotations.reading import AnnotationReading
+from esg_transformers.annotations.rttm import scan_rttm, write_rttm
 from esg_transformers.annotations.subtitles import write_srt, write_webvtt
-from esg_transformers.annotations.tables import scan_csv, scan_desed, scan_rttm, write_csv, write_desed, write_rttm
+from esg_transformers.annotations.tables import scan_csv, scan_desed, write_csv, write_desed
 from esg_transformers.annotations.unav import scan_unav_annotations, write_unav_annotations
 from esg_transformers.annotations.via import scan_via, write_via
 
@@ -28,15 +29,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Format:
-    """A format of annotations.
+    """Reader and writer of an annotation format.
 
     Args:
-        layout: what its files are called in messages.
-        suffix: of its files; formats that share one are told apart by what is in the file.
-        scan: gathers a file in an `AnnotationReading`; None if the format is only written.
+        layout: name of its files in messages.
+        suffix: of its files; formats with one suffix are distinguished by the content of the file.
+        scan: reads a file into an `AnnotationReading` and returns the valid part; None if the format is only written.
         write: writes `Annotations` to a path.
-        loses: what it cannot hold, of `"scores"`, `"durations"` and `"splits"`.
-        in_frames: whether it counts frames, so that both functions take a `frame_rate`.
+        loses: contents that it cannot hold, of `"scores"`, `"durations"` and `"splits"`.
+        in_frames: True if it counts time in frames, so that both functions take a `frame_rate`.
     """
 
     layout: str
@@ -49,7 +50,7 @@ class Format:
 
 _NO_VIDEO, _EVENTS_ONLY = ("durations", "splits"), ("scores", "durations", "splits")
 
-# A new file gets the first format of its suffix.
+# By name. A new file gets the first format with its suffix.
 FORMATS = {
     "unav": Format("UnAV-100 annotation file", ".json", scan_unav_annotations, write_unav_annotations),
     "activitynet-results": Format(
@@ -71,7 +72,7 @@ FORMATS = {
 
 
 def read_annotations(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     format: str | None = None,
     *,
     label2id: Mapping[str, int] | None = None,
@@ -79,20 +80,20 @@ def read_annotations(
     split: str = "train",
     frame_rate: float | None = None,
 ) -> Annotations:
-    """Read annotations or found events in any of `FORMATS`; times are in seconds whatever the file counts in.
+    """Read annotations or found events in any of `FORMATS`; all times are converted to seconds.
 
     Args:
-        path: the file, or a folder of them where there is one per video (Audacity, ELAN).
-        format: a name in `FORMATS`; by default what `format_of` finds.
-        label2id: class ids `0 ... C - 1` by name, where they are fixed already; UnAV's results need it. Without it the
-            labels are those of the file, sorted, or in the order of their ids if the file has ids.
-        durations: seconds of videos by id, where the file does not say them.
-        split: the split of videos whose split the file does not say.
-        frame_rate: frames per second of the videos, for a format that counts frames (Label Studio).
+        path: the file, or a folder of files for a format with one file per video (Audacity, ELAN).
+        format: a name in `FORMATS`; by default the result of `format_of`.
+        label2id: class ids `0 ... C - 1` by label, if they are fixed by a model or another file; UnAV's results need
+            it. By default the labels are those of the file, in the order of their ids, or sorted if it has no ids.
+        durations: seconds of videos by id, used if the file states none.
+        split: split of the videos for which the file states none.
+        frame_rate: frames per second, for a format that counts frames (Label Studio).
 
     Raises:
-        FileNotFoundError: if nothing is at `path`.
-        ValueError: if it is not sound, naming the first problems and how many there are.
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if the file is invalid; lists the first problems and their number.
 
     >>> import tempfile
     >>> from esg_transformers.annotations.events import AnnotatedVideo, Event
@@ -111,7 +112,7 @@ def read_annotations(
 
 
 def scan_annotations(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     format: str | None = None,
     *,
     label2id: Mapping[str, int] | None = None,
@@ -119,39 +120,46 @@ def scan_annotations(
     split: str = "train",
     frame_rate: float | None = None,
 ) -> tuple[AnnotationReading, Annotations]:
-    """As `read_annotations`: what is sound, and a reading whose `problems` are what is not.
+    """The reading, whose `problems` are all that is wrong with the file, and the valid part of the annotations.
+
+    See `read_annotations` for the arguments.
 
     Raises:
-        FileNotFoundError: if nothing is at `path`.
-        ValueError: if it has another layout altogether.
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if the file has another layout.
     """
     name = format_of(path) if format is None else format
     form = _format(name)
     if form.scan is None:
-        raise ValueError(f"{path} is to be read as {name}, which is only written. {_listed(readable=True)}")
+        raise ValueError(f"{path} cannot be read: format {name!r} is only written. {_listed(readable=True)}")
     reading = AnnotationReading(path, form.layout, label2id, durations, split)
     return reading, form.scan(reading, frame_rate) if form.in_frames else form.scan(reading)
 
 
 def write_annotations(
-    annotations: Annotations, path: str | os.PathLike, format: str | None = None, *, frame_rate: float | None = None
+    annotations: Annotations,
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    frame_rate: float | None = None,
 ) -> None:
-    """Write annotations or found events in any of `FORMATS`; a warning tells what the format cannot hold.
+    """Write annotations or found events in any of `FORMATS`; a warning names contents that the format cannot hold.
 
-    Times come back as they were, except from formats that round them: Label Studio to frames, ELAN, WebVTT and SRT to
-    milliseconds. Class ids come back as they were from `unav`, if every class has an event; from the others where
-    `label2id` is known when reading.
+    Reading the file gives the same times, except for formats that round them: Label Studio to frames, ELAN, WebVTT
+    and SRT to milliseconds. It gives the same class ids for `unav` if every class has an event, and for other formats
+    if `label2id` is passed when reading.
 
     Args:
-        annotations: what to write.
-        path: the file; where there is one per video (Audacity, ELAN, WebVTT, SRT), a folder of them unless there is one
-            video and `path` has their suffix. A file that exists is replaced in one step.
-        format: a name in `FORMATS`; by default that of the suffix, `.json` being UnAV's annotations.
-        frame_rate: frames per second of the videos, for a format that counts frames (Label Studio).
+        annotations: videos and events.
+        path: the file to write. For a format with one file per video (Audacity, ELAN, WebVTT, SRT) a folder, or a file
+            if there is one video and `path` has the suffix. An existing file is replaced in one step.
+        format: a name in `FORMATS`; by default the first with the suffix of `path` (`unav` for `.json`).
+        frame_rate: frames per second, for a format that counts frames (Label Studio).
 
     Raises:
-        FileNotFoundError: if the folder that `path` should be in does not exist.
-        ValueError: if the format cannot hold these annotations, or nothing could read them.
+        FileNotFoundError: if the parent folder of `path` does not exist.
+        ValueError: if the format cannot hold these annotations, or they are invalid, so that no reader would accept
+            them.
     """
     name = format_for(path) if format is None else format
     form = _format(name)
@@ -164,34 +172,34 @@ def write_annotations(
     errors = [problem for problem in check.problems if problem.severity == "error"]
     if errors:
         raise ValueError(
-            f"{path} was not written, as nothing could read it: {errors[0]} ({len(errors)} such problems)."
+            f"{path} was not written because no reader would accept it: {errors[0]} ({len(errors)} such problems)."
         )
-    lost = [what for what in _contents(annotations) if what in form.loses]
+    lost = [content for content in _optional_contents(annotations) if content in form.loses]
     if lost:
-        logger.warning(f"{path} is without {' and '.join(lost)}: {name} has no place for them.")
+        logger.warning(f"{path} has no {' and '.join(lost)}: format {name!r} cannot hold them.")
     if form.in_frames:
         form.write(annotations, path, frame_rate)
     else:
         form.write(annotations, path)
 
 
-def _contents(annotations: Annotations) -> Iterator[str]:
-    """What annotations have besides events, of that which not all formats hold."""
+def _optional_contents(annotations: Annotations) -> Iterator[str]:
+    """Contents of annotations that some formats cannot hold: scores, durations, splits."""
     videos = annotations.videos.values()
     if any(event.score is not None for video in videos for event in video.events):
         yield "scores"
     if any(video.duration is not None for video in videos):
         yield "durations"
-    if any(video.split != "train" for video in videos):  # "train" is what readers say where the file does not
+    if any(video.split != "train" for video in videos):  # "train" is the default of readers
         yield "splits"
 
 
-def format_of(path: str | os.PathLike) -> str:
-    """The format of annotations that are there: by the suffix, or by what is in a `.json` file or in a folder.
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format of an existing file or folder: by suffix, or by content for a `.json` file or a folder.
 
     Raises:
-        FileNotFoundError: if nothing is at `path`.
-        ValueError: if it cannot be told.
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if the format is not recognized.
     """
     path = Path(path)
     if not path.exists():
@@ -201,10 +209,8 @@ def format_of(path: str | os.PathLike) -> str:
         names = [name for name in ("audacity", "elan") if FORMATS[name].suffix in suffixes]
         if len(names) == 1:
             return names[0]
-        found = (
-            f"both {' and '.join(names)} files" if names else "neither .txt files of Audacity nor .eaf files of ELAN"
-        )
-        raise ValueError(f"{path} is a folder with {found}. Give one file, or say the format. {_listed(readable=True)}")
+        found = f"both {' and '.join(names)} files" if names else "neither .txt (audacity) nor .eaf (elan) files"
+        raise ValueError(f"{path} is a folder with {found}. Give one file, or the format. {_listed(readable=True)}")
     return _format_of_json(path) if path.suffix.lower() == ".json" else format_for(path)
 
 
@@ -222,13 +228,13 @@ def _format_of_json(path: Path) -> str:
     if "metadata" in keys and "file" in keys:
         return "via"
     raise ValueError(
-        f"{path} is JSON of no format known here: neither a list of tasks (label-studio), nor an object with "
+        f"{path} is JSON of an unknown format: neither a list of tasks (label-studio), nor an object with "
         '"database" (unav, unav-results), "results" (activitynet-results), or "metadata" and "file" (via).'
     )
 
 
-def format_for(path: str | os.PathLike) -> str:
-    """The format of a file by its suffix; `.json` is `unav`.
+def format_for(path: str | os.PathLike[str]) -> str:
+    """The first format with the suffix of `path`; `unav` for `.json`.
 
     Raises:
         ValueError: if no format has that suffix.
@@ -237,15 +243,15 @@ def format_for(path: str | os.PathLike) -> str:
     for name, form in FORMATS.items():
         if form.suffix == suffix:
             return name
-    raise ValueError(f"{path} has no suffix that tells its format. Say the format. {_listed()}")
+    raise ValueError(f"The suffix of {path} belongs to no format. Give the format. {_listed()}")
 
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
-        raise ValueError(f"There is no format {name!r}. {_listed()}")
+        raise ValueError(f"Unknown format {name!r}. {_listed()}")
     return FORMATS[name]
 
 
 def _listed(readable: bool = False) -> str:
     names = [name for name, form in FORMATS.items() if form.scan is not None or not readable]
-    return f"Formats{' that are read' if readable else ''}: {', '.join(names)}."
+    return f"{'Readable formats' if readable else 'Formats'}: {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""Label Studio: the regions of a video's timeline labels, in tasks with annotations or predictions."""
+"""Label Studio tasks: the regions of timeline labels, in annotations or predictions."""
 
 import json
 import math
@@ -12,40 +12,40 @@ from urllib.parse import quote, unquote
 from esg_transformers.annotations.events import Annotations, Event
 from esg_transformers.annotations.parsing import read_annotation_json
 from esg_transformers.annotations.reading import AnnotationReading
+from esg_transformers.annotations.values import is_integer
 from esg_transformers.files import replacing
 
 
 def scan_label_studio(reading: AnnotationReading, frame_rate: float | None) -> Annotations:
-    """The timeline labels of a Label Studio export, `JSON` or `JSON_MIN`.
+    """Read the timeline labels of a Label Studio export, `JSON` or `JSON_MIN`.
 
     `JSON` is a list of tasks, `{"data": {"video": URL}, "annotations": [{"result": [REGION, ...]}], "predictions":
-    [...]}`, a REGION being `{"type": "timelinelabels", "value": {"ranges": [{"start", "end"}], "timelinelabels":
+    [...]}`, where a REGION is `{"type": "timelinelabels", "value": {"ranges": [{"start", "end"}], "timelinelabels":
     [label]}}`, with a `"score"` in predictions (label-studio, web/libs/editor/src/regions/TimelineRegion.js, commit
-    09110df). `JSON_MIN` is a list of `{"video": URL, NAME: [VALUE, ...]}`, NAME being that of the labels' tag.
+    09110df). `JSON_MIN` is a list of `{"video": URL, NAME: [VALUE, ...]}`, where NAME is that of the labels' tag.
 
-    * Frames are counted from 1 and the last one belongs to the region, as in Label Studio's own ML backend
+    * Frames count from 1 and the last one belongs to the region, as in Label Studio's own ML backend
       (label-studio-ml-backend, label_studio_ml/examples/yolo/utils/converter.py, commit 5c12977): frames a ... b
-      are the seconds `(a - 1) / frame_rate` to `b / frame_rate`. An end less than a frame after a known duration is
-      the duration.
-    * A region with several labels is as many events.
-    * Annotations count, without those that were cancelled; of several, the one that is marked as ground truth. Only
-      where there is none, the prediction counts; its events have the score that their region says. A task with
-      neither was never annotated: it is left out, with a warning. An annotation without regions is a video without
-      events.
+      are the seconds `(a - 1) / frame_rate` to `b / frame_rate`. An end less than one frame after a known duration is
+      set to the duration.
+    * A region with several labels becomes one event per label.
+    * Cancelled annotations are ignored. Of several annotations, the one marked as ground truth is read. A prediction
+      is read only if there is no annotation; its events have the scores of their regions. A task with neither is
+      ignored with a warning. An annotation without regions is a video without events.
     * The video id is the last component of the URL, without suffix, and without the 8 hexadecimal digits and the dash
       that Label Studio puts before the name of an upload (label-studio, label_studio/data_import/models.py, commit
       707223a).
-    * Regions of other types are left out, with a warning, and so are the copies of rectangles that Label Studio
+    * Regions of other types are ignored with a warning, and so are the copies of rectangles that Label Studio
       exports as timeline labels without ranges (label-studio issue 9744).
 
     Args:
-        reading: names the file, and gathers what is in it.
+        reading: names the file and collects its videos, events and problems.
         frame_rate: frames per second of Label Studio's time line: `framerate` of the `<Video>` tag of the project,
-            24 if it is not given there. It need not be that of the video file.
+            24 if the tag has none. It may differ from that of the video file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it has another layout altogether, or `frame_rate` is not a positive number.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file has another layout, or `frame_rate` is not a positive number.
     """
     frame_rate = _checked_frame_rate(frame_rate, reading.source)
     tasks, repeated = read_annotation_json(reading.source)
@@ -66,7 +66,7 @@ def scan_label_studio(reading: AnnotationReading, frame_rate: float | None) -> A
             continue
         video_id = _video_id_of(video)
         if task_of.setdefault(video_id, number) != number:
-            what = f"tasks {task_of[video_id]} and {number} are both of this video; keep the one that counts"
+            what = f"tasks {task_of[video_id]} and {number} both show this video; keep one of them"
             reading.add_problem("repeated video", what, video_id)
             continue
         regions = _regions_of(reading, video_id, task)
@@ -78,18 +78,18 @@ def scan_label_studio(reading: AnnotationReading, frame_rate: float | None) -> A
             else:
                 _add_region(reading, video_id, value, score, frame_rate)
     if num_others:
-        what = f"{num_others} regions that are not of timeline labels are left out"
+        what = f"{num_others} regions that are not timeline labels are ignored"
         reading.add_problem("other regions", what, severity="warning")
     return reading.annotations()
 
 
-def write_label_studio(annotations: Annotations, path: str | os.PathLike, frame_rate: float | None) -> None:
-    """Write tasks that Label Studio imports; an existing file is replaced in one step.
+def write_label_studio(annotations: Annotations, path: str | os.PathLike[str], frame_rate: float | None) -> None:
+    """Write tasks that Label Studio imports; replaces an existing file in one step.
 
-    They are for a project with `<TimelineLabels name="videoLabels" toName="video">` and `<Video name="video"
-    value="$video" framerate="...">`. `"video"` is the id and `.mp4`: put the URL that your server has for it before it.
-    Events are annotations, or predictions if one of them has a score. Ends are rounded to the nearest frame, and an
-    event keeps one frame at least. Tasks hold no durations and splits.
+    They fit a project with `<TimelineLabels name="videoLabels" toName="video">` and `<Video name="video"
+    value="$video" framerate="...">`. `"video"` is `ID.mp4`: prefix it with the URL of the folder on your server.
+    Events become annotations, or predictions if any of them has a score. Times are rounded to the nearest frame, and
+    an event lasts at least one. The format holds no durations and splits.
 
     Args:
         annotations: videos and events.
@@ -110,17 +110,18 @@ def write_label_studio(annotations: Annotations, path: str | os.PathLike, frame_
         file.write(json.dumps(tasks, allow_nan=False))
 
 
-def _checked_frame_rate(frame_rate: float | None, path: str | os.PathLike) -> float:
+def _checked_frame_rate(frame_rate: float | None, path: str | os.PathLike[str]) -> float:
     if frame_rate is None or not 0 < frame_rate < math.inf:
         raise ValueError(
-            f"Label Studio tells time in frames, and `frame_rate` for {path} is {frame_rate}. Give the `framerate` of "
-            "the <Video> tag of the project, in frames per second (`--frame-rate`); 24 if the tag has none."
+            f"{path}: Label Studio counts time in frames, so `frame_rate` (frames per second) must be a positive "
+            f"number; got {frame_rate}. Pass the `framerate` of the project's <Video> tag, 24 if the tag has none "
+            "(command line: `--frame-rate` or `--annotation-frame-rate`)."
         )
     return float(frame_rate)
 
 
 def _video_id_of(url: str) -> str:
-    """The id of the video that a task shows.
+    """The video id that the URL of a task's video stands for.
 
     >>> [_video_id_of(url) for url in ("/data/upload/7/0a1b2c3d-gate.mp4", "s3://site/0a1b2c3d-gate.mp4")]
     ['gate', '0a1b2c3d-gate']
@@ -133,20 +134,22 @@ def _video_id_of(url: str) -> str:
     return PureWindowsPath(name).stem  # the last component after any / or \
 
 
-def _regions_of(reading: AnnotationReading, video_id: str, task: dict) -> list[tuple[dict | None, Any]] | None:
-    """Value and score of a task's regions, the value None if it is no timeline label; None if no one annotated it."""
+def _regions_of(
+    reading: AnnotationReading, video_id: str, task: dict[str, Any]
+) -> list[tuple[dict[str, Any] | None, Any]] | None:
+    """Value and score of each region of a task; the value is None for other types. None if the task is unusable."""
     if "data" not in task:
         lists = (values for values in task.values() if isinstance(values, list))
-        return [(_timeline_value(value), None) for value in chain.from_iterable(lists) if _is_label(value)]
+        return [(_timeline_value(value), None) for value in chain.from_iterable(lists) if _has_timeline_labels(value)]
     annotations, predictions = _entries(task, "annotations"), _entries(task, "predictions")
     done = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
     chosen = [annotation for annotation in done if annotation.get("ground_truth")] or done or predictions
     if not chosen:
-        what = "nobody has annotated it, so it is left out"
+        what = "it has no annotation and no prediction, so it is ignored"
         reading.add_problem("not annotated", what, video_id, severity="warning")
         return None
     if len(chosen) > 1:
-        what = f"it has {len(chosen)} annotations or predictions; mark one as ground truth, or delete the others"
+        what = f"it has {len(chosen)} annotations or predictions; mark one as ground truth or delete the others"
         reading.add_problem("several annotations", what, video_id)
         return None
     results = chosen[0].get("result")
@@ -162,24 +165,27 @@ def _regions_of(reading: AnnotationReading, video_id: str, task: dict) -> list[t
     ]
 
 
-def _entries(task: dict, key: str) -> list[dict]:
+def _entries(task: dict[str, Any], key: str) -> list[dict[str, Any]]:
     entries = task.get(key)
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _is_label(value: Any) -> bool:
+def _has_timeline_labels(value: Any) -> bool:
     return isinstance(value, dict) and "timelinelabels" in value
 
 
-def _timeline_value(value: Any) -> dict | None:
-    """The value of a region of timeline labels, if it is not the copy of a rectangle."""
+def _timeline_value(value: Any) -> dict[str, Any] | None:
+    """The value of a region of timeline labels; None for the copy of a rectangle."""
     value = value if isinstance(value, dict) else {}
     return None if "sequence" in value and "ranges" not in value else value
 
 
-def _add_region(reading: AnnotationReading, video_id: str, value: dict, score: Any, frame_rate: float) -> None:
+def _add_region(
+    reading: AnnotationReading, video_id: str, value: dict[str, Any], score: Any, frame_rate: float
+) -> None:
+    """Add the events of one region to the reading."""
     labels, ranges = value.get("timelinelabels"), value.get("ranges")
-    # Label Studio gives one range a region; many labels times many ranges would make a small file huge.
+    # Label Studio writes one range per region; many labels times many ranges would make a small file huge.
     if not (isinstance(labels, list) and isinstance(ranges, list) and 1 in (len(labels), len(ranges))) or not labels:
         what = 'a region is not {"ranges": [{"start", "end"}], "timelinelabels": [label, ...]}'
         reading.add_problem("bad event", what, video_id)
@@ -188,7 +194,7 @@ def _add_region(reading: AnnotationReading, video_id: str, value: dict, score: A
     for frames in ranges:
         first, last = (frames.get("start"), frames.get("end")) if isinstance(frames, dict) else (None, None)
         if not (_is_frame(first) and _is_frame(last)):
-            what = f"a region is not from an integer frame to another, counted from 1: {str(frames)[:100]}"
+            what = f"a region needs an integer start and end frame, counted from 1: {str(frames)[:100]}"
             reading.add_problem("bad event", what, video_id)
             continue
         start, end = (first - 1) / frame_rate, last / frame_rate
@@ -199,11 +205,11 @@ def _add_region(reading: AnnotationReading, video_id: str, value: dict, score: A
 
 
 def _is_frame(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**53
+    return is_integer(value) and 1 <= value < 2**53
 
 
-def _result(number: int, event: Event, frame_rate: float) -> dict:
-    """A region; its frames stay within the event's video, and one frame is the least."""
+def _result(number: int, event: Event, frame_rate: float) -> dict[str, Any]:
+    """A region of at least one frame; its start is moved back rather than its end past the video."""
     before = min(round(event.start * frame_rate), math.ceil(event.end * frame_rate) - 1)
     last = max(round(event.end * frame_rate), before + 1)
     region = {

@@ -1,4 +1,4 @@
-"""Text and JSON files with annotations, and the numbers in them."""
+"""Reading of text and JSON files, and of the numbers in them."""
 
 import json
 import os
@@ -10,20 +10,21 @@ from typing import Any
 MAX_FILE_SIZE = 256 * 2**20  # bytes of an annotation file
 
 
-def read_annotation_text(path: str | os.PathLike) -> str:
+def read_annotation_text(path: str | os.PathLike[str]) -> str:
     """The text of an annotation file: UTF-8, with or without a byte order mark.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is larger than `MAX_FILE_SIZE`, or not UTF-8.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is larger than `MAX_FILE_SIZE`, or not UTF-8.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No annotation file at {path}.")
-    if path.stat().st_size > MAX_FILE_SIZE:
+    size = path.stat().st_size
+    if size > MAX_FILE_SIZE:
         raise ValueError(
-            f"{path} has {path.stat().st_size / 2**20:,.0f} MiB; annotation files of up to {MAX_FILE_SIZE >> 20} MiB "
-            "are read. Split it by videos."
+            f"{path} has {size / 2**20:,.0f} MiB; the limit for annotation files is {MAX_FILE_SIZE >> 20} MiB. "
+            "Split it into files of fewer videos."
         )
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -33,24 +34,24 @@ def read_annotation_text(path: str | os.PathLike) -> str:
         ) from error
 
 
-def read_annotation_json(path: str | os.PathLike) -> tuple[Any, list[str]]:
-    """The content of a JSON file, and keys that one of its objects gives twice, of which JSON keeps the last only.
+def read_annotation_json(path: str | os.PathLike[str]) -> tuple[Any, list[str]]:
+    """The content of a JSON file, and the keys that occur twice in one object, of which only the last value is kept.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if it cannot be read as JSON.
     """
     repeated: list[str] = []
 
-    def without_repeats(pairs):
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-        return result
+    def noting_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            repeated.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        return content
 
     text = read_annotation_text(path)
     try:
-        return json.loads(text, object_pairs_hook=without_repeats), repeated
+        return json.loads(text, object_pairs_hook=noting_repeats), repeated
     except ValueError as error:
         raise ValueError(f"{path} is not a JSON file: {error}.") from error
     except RecursionError as error:
@@ -58,7 +59,7 @@ def read_annotation_json(path: str | os.PathLike) -> tuple[Any, list[str]]:
 
 
 def parse_number(text: str) -> float | str:
-    """The number that a text file gives for a time, a score or a duration; the text itself if it is none.
+    """The decimal number in a text; the text itself if it is none, for the check that names it.
 
     >>> [parse_number(text) for text in ("1.25", " 3e-2 ", "0x1", "1_0", "nan", "12,5")]
     [1.25, 0.03, '0x1', '1_0', 'nan', '12,5']

@@ -1,4 +1,4 @@
-"""Checks that every annotation reader shares, and the problems that they find."""
+"""Gathering of annotations from a file: checks that all readers share, and the problems that they find."""
 
 import logging
 import os
@@ -15,19 +15,21 @@ from esg_transformers.annotations.values import event_problem, is_number, is_saf
 logger = logging.getLogger(__name__)
 MAX_EVENTS = 100_000  # of one video: one a second for more than a day
 
+Severity = Literal["error", "warning"]
+
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with annotations or features.
+    """A problem of annotations or features.
 
     Args:
-        severity: `"error"` for what cannot be used, `"warning"` for what can, though it is hardly meant.
-        kind: what it is in a few words, the same for all problems of its kind, such as `"unknown label"`.
+        severity: `"error"` for data that cannot be used, `"warning"` for usable data that is probably a mistake.
+        kind: the class of problem in a few words, such as `"unknown label"`.
         message: what came, what was expected, what to do.
-        video_id: the video it is about, if it is about one.
+        video_id: the video concerned, if it is one.
     """
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     kind: str
     message: str
     video_id: str | None = None
@@ -38,7 +40,7 @@ class Problem:
 
 @dataclass
 class _Draft:
-    """A video while its file is being read."""
+    """A video as its file gives it, not checked yet."""
 
     duration: Any = None
     split: Any = None
@@ -46,31 +48,31 @@ class _Draft:
 
 
 class AnnotationReading:
-    """What a reader has gathered from a file so far, and everything that is wrong with it.
+    """Videos and events gathered from a file so far, and the problems found in them.
 
-    A reader tells it of videos and events as it comes to them, in whatever form they are; all checks are here, and
-    problems are gathered, so that one error (or one report) names them together.
+    Readers of all formats add videos and events as they meet them, with values of any type. All checks are made here,
+    and problems are collected, so that one error (or one report) lists them together.
 
     Args:
         source: the file or folder, for messages.
-        layout: what it should be, for messages, such as `"DESED TSV file"`.
-        label2id: class ids `0 ... C - 1` by name, where they are fixed already (by a model, by a larger file). Without
-            it the labels are those of the events, sorted.
-        durations: seconds of videos by id, where the file does not say them.
-        split: the split of videos whose split the file does not say.
+        layout: its expected format, for messages, such as `"DESED TSV file"`.
+        label2id: class ids `0 ... C - 1` by label, if they are fixed by a model or another file. By default the labels
+            are those of the events, sorted.
+        durations: seconds of videos by id, used if the file states none.
+        split: split of the videos for which the file states none.
 
     Raises:
-        ValueError: if `label2id` is not such a mapping.
+        ValueError: if `label2id` does not map its labels to `0 ... C - 1`.
     """
 
     def __init__(
         self,
-        source: str | os.PathLike,
+        source: str | os.PathLike[str],
         layout: str,
         label2id: Mapping[str, int] | None = None,
         durations: Mapping[str, float] | None = None,
         split: str = "train",
-    ):
+    ) -> None:
         if label2id is not None and sorted(label2id.values()) != list(range(len(label2id))):
             raise ValueError(
                 f"`label2id` must map C labels to 0 ... C - 1, each id once; got ids {sorted(label2id.values())}."
@@ -84,18 +86,16 @@ class AnnotationReading:
         self._drafts: dict[str, _Draft] = {}
         self._suggestions: dict[str, str] = {}
 
-    def add_problem(
-        self, kind: str, message: str, video_id: str | None = None, severity: Literal["error", "warning"] = "error"
-    ) -> None:
-        """Note something that is wrong."""
+    def add_problem(self, kind: str, message: str, video_id: str | None = None, severity: Severity = "error") -> None:
+        """Record a problem; see `Problem`."""
         self.problems.append(Problem(severity, kind, message, video_id))
 
     def add_video(self, video_id: Any, duration: Any = None, split: Any = None) -> bool:
-        """Note a video, or more about one: seconds and split if they are said here. False if its id cannot be used."""
+        """Record a video, or the duration and split of a known one. False if its id is unusable."""
         if not is_safe_video_id(video_id):
             self.add_problem(
                 "unsafe video id",
-                "files cannot be named after this id; it must be without / \\ : and control characters",
+                "no file can be named after this id: expected text without / \\ : and control characters",
                 repr(video_id) if not isinstance(video_id, str) else video_id,
             )
             return False
@@ -110,15 +110,15 @@ class AnnotationReading:
         return True
 
     def add_event(self, video_id: Any, start: Any, end: Any, label: Any, score: Any = None) -> None:
-        """Note an event, in seconds; a video that was not noted before is noted by it."""
+        """Record an event, in seconds, and its video if that is new."""
         if video_id in self._drafts or self.add_video(video_id):
             self._drafts[video_id].events.append((start, end, label, score))
 
     def annotations(self, labels: Sequence[str] | None = None) -> Annotations:
-        """All that is sound; what is not is in `problems`, and left out.
+        """All valid videos and events; the others become `problems`.
 
         Args:
-            labels: class names in the order of their ids, where the file says so.
+            labels: class names in the order of their ids, if the file states them; `label2id` takes precedence.
         """
         if self.label2id is not None:
             labels = sorted(self.label2id, key=self.label2id.__getitem__)
@@ -129,69 +129,67 @@ class AnnotationReading:
         return Annotations(videos, tuple(sorted(used) if labels is None else labels))
 
     def raise_for_errors(self) -> None:
-        """Refuse the file if an error was found in it; warnings are logged.
+        """Raise an error if the file has any; log a warning if it has only warnings.
 
         Raises:
-            ValueError: naming the first errors and how many there are.
+            ValueError: with the number of errors and the first ten.
         """
         errors = [problem for problem in self.problems if problem.severity == "error"]
         if errors:
             listed = "\n".join(f"- {shortened(str(problem))}" for problem in errors[:10])
             more = f"\nand {len(errors) - 10} more." if len(errors) > 10 else ""
             raise ValueError(
-                f"{self.source} is not a sound {self.layout}. Problems found: {len(errors)}.\n{listed}{more}"
+                f"{self.source} is not a valid {self.layout}. Problems found: {len(errors)}.\n{listed}{more}"
             )
         if self.problems:
-            logger.warning(
-                f"{self.source}: {len(self.problems)} things to look at; the first: {shortened(str(self.problems[0]))}"
-            )
+            logger.warning(f"{self.source}: {len(self.problems)} warnings; first: {shortened(str(self.problems[0]))}")
 
     def _checked_video(self, video_id: str, draft: _Draft, labels: set[str] | None) -> AnnotatedVideo:
-        duration, split = draft.duration, draft.split
-        if duration is None:
-            duration = self.durations.get(video_id)
-        if duration is not None and (not is_number(duration) or duration <= 0):
-            self.add_problem("bad duration", f'"duration" is {duration!r}, not a positive number of seconds', video_id)
-            duration = None
-        if split is None:
-            split = self.default_split
-        if not isinstance(split, str) or not re.fullmatch(r"[A-Za-z0-9_]+", split) or split == "all":
-            self.add_problem(
-                "bad split",
-                f'"subset" is {split!r}, not the name of a split: letters, digits and _, and not `all`',
-                video_id,
-            )
-            split = self.default_split
+        duration = self._checked_duration(video_id, draft.duration)
+        split = self._checked_split(video_id, draft.split)
         if len(draft.events) > MAX_EVENTS:
             self.add_problem(
-                "too many events", f"it has {len(draft.events):,} events; {MAX_EVENTS:,} are the most", video_id
+                "too many events", f"it has {len(draft.events):,} events; the limit is {MAX_EVENTS:,}", video_id
             )
             draft.events = []
         events: list[Event] = []
         for start, end, label, score in draft.events:
-            found = event_problem(start, end, label, score, duration)
-            if found is None and labels is not None and label not in labels:
-                found = (
-                    "unknown label",
-                    f"has a label that is not among the {len(labels)} known{self._nearest(label, labels)}",
-                )
-            if found is not None:
-                kind, what = found
+            problem = event_problem(start, end, label, score, duration)
+            if problem is None and labels is not None and label not in labels:
+                suggestion = self._nearest_labels(label, labels)
+                problem = "unknown label", f"has a label that is not among the {len(labels)} known{suggestion}"
+            if problem is not None:
+                kind, what = problem
                 self.add_problem(kind, f"event {label!r} from {start!r} to {end!r} s {what}", video_id)
                 continue
             end = end if duration is None else min(end, duration)
             events.append(Event(float(start), float(end), label, None if score is None else float(score)))
         for event in repeated_events(events):
-            self.add_problem(
-                "duplicate event",
-                f"event {event.label!r} from {event.start:g} to {event.end:g} s is there twice",
-                video_id,
-                "warning",
-            )
-        return AnnotatedVideo(video_id, None if duration is None else float(duration), split, tuple(events))
+            what = f"event {event.label!r} from {event.start:g} to {event.end:g} s occurs twice"
+            self.add_problem("duplicate event", what, video_id, "warning")
+        return AnnotatedVideo(video_id, duration, split, tuple(events))
 
-    def _nearest(self, label: str, known: set[str]) -> str:
-        """The known labels that a misspelt one may stand for; they are looked for once a label, and for ten labels."""
+    def _checked_duration(self, video_id: str, duration: Any) -> float | None:
+        if duration is None:
+            duration = self.durations.get(video_id)
+        if duration is None:
+            return None
+        if not is_number(duration) or duration <= 0:
+            self.add_problem("bad duration", f'"duration" is {duration!r}, not a positive number of seconds', video_id)
+            return None
+        return float(duration)
+
+    def _checked_split(self, video_id: str, split: Any) -> str:
+        if split is None:
+            split = self.default_split
+        if isinstance(split, str) and re.fullmatch(r"[A-Za-z0-9_]+", split) and split != "all":
+            return split
+        what = f'"subset" is {split!r}: a split is named with letters, digits and _, and is not `all`'
+        self.add_problem("bad split", what, video_id)
+        return self.default_split
+
+    def _nearest_labels(self, label: str, known: set[str]) -> str:
+        """Known labels similar to a misspelt one; searched once a label, and for the first ten labels only."""
         if label not in self._suggestions and len(self._suggestions) < 10:
             nearest = get_close_matches(label[:100], known, n=3) or sorted(known)[:3]
             self._suggestions[label] = "; the nearest known labels are " + ", ".join(map(repr, nearest))
@@ -199,5 +197,5 @@ class AnnotationReading:
 
 
 def shortened(text: str) -> str:
-    """The text, cut to 300 characters for a message."""
+    """The first 300 characters of a text."""
     return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -1,4 +1,4 @@
-"""Subtitles, so that a player shows events while a video runs: WebVTT and SRT, written only."""
+"""Subtitles that show events in a video player: WebVTT and SRT, written only."""
 
 import html
 import os
@@ -8,19 +8,19 @@ from esg_transformers.annotations.folders import files_to_write
 from esg_transformers.files import replacing
 
 
-def write_webvtt(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write WebVTT (W3C), a file per video: cues in the order of time, such as `dog barking (0.91)`.
+def write_webvtt(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write WebVTT (W3C), one file per video: cues such as `dog barking (0.91)`, sorted by time.
 
-    Times are rounded to milliseconds, scores to two decimals; `&`, `<` and `>` are escaped. A video without events has
-    a file without cues. Durations and splits are not held.
+    Times are rounded to milliseconds, scores to two decimals; `&`, `<` and `>` are escaped. A video without events
+    has a file without cues. The format holds no durations and splits.
 
     Args:
-        annotations: what to write.
-        path: a `.vtt` file for one video, or a folder of `ID.vtt`; existing files are replaced, each in one step.
+        annotations: videos and events.
+        path: a `.vtt` file for one video, or a folder of `ID.vtt`; each existing file is replaced in one step.
 
     Raises:
-        FileNotFoundError: if the folder that `path` should be in does not exist.
-        ValueError: if a file cannot be named after an id.
+        FileNotFoundError: if the parent folder of `path` does not exist.
+        ValueError: if no file can be named after a video id.
     """
     for video_id, file_path in files_to_write(annotations, path, ".vtt").items():
         with replacing(file_path) as file:
@@ -30,10 +30,10 @@ def write_webvtt(annotations: Annotations, path: str | os.PathLike) -> None:
                 file.write(f"\n{_clock_time(start, '.')} --> {_clock_time(end, '.')}\n{text}\n")
 
 
-def write_srt(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write SubRip, a file per video, as `write_webvtt`; a video without events has an empty file.
+def write_srt(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write SubRip, one file per video, as `write_webvtt` does; a video without events has an empty file.
 
-    Nothing is escaped: SubRip has no way to.
+    Labels are not escaped, as SubRip has no escapes.
     """
     for video_id, file_path in files_to_write(annotations, path, ".srt").items():
         with replacing(file_path) as file:
@@ -42,7 +42,7 @@ def write_srt(annotations: Annotations, path: str | os.PathLike) -> None:
 
 
 def _cues(video: AnnotatedVideo) -> list[tuple[int, int, str]]:
-    """Start and end in milliseconds, and text; players want a start that does not fall and an end after the start."""
+    """Start and end in milliseconds, and text, sorted by start; every cue lasts 1 ms or more, as players require."""
     cues = []
     for event in sorted(video.events, key=lambda event: (event.start, event.end)):
         start = round(1000 * event.start)

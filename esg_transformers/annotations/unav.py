@@ -1,4 +1,4 @@
-"""UnAV-100's annotation layout, one JSON file for all videos."""
+"""UnAV-100 annotation files: one JSON file for all videos."""
 
 import json
 import logging
@@ -9,33 +9,35 @@ from typing import Any
 from esg_transformers.annotations.events import Annotations
 from esg_transformers.annotations.parsing import read_annotation_json
 from esg_transformers.annotations.reading import AnnotationReading, shortened
-from esg_transformers.annotations.values import is_label
+from esg_transformers.annotations.values import is_integer, is_label
 from esg_transformers.files import replacing
 
 logger = logging.getLogger(__name__)
 
 
 def read_unav_annotations(
-    path: str | os.PathLike, label2id: Mapping[str, int] | None = None, durations: Mapping[str, float] | None = None
+    path: str | os.PathLike[str],
+    label2id: Mapping[str, int] | None = None,
+    durations: Mapping[str, float] | None = None,
 ) -> Annotations:
     """Read an annotation file in the layout of UnAV-100 (data/unav100_annotations.json, UnAV commit 60144ed).
 
-    `{"database": {ID: {"duration": seconds, "subset": split, "annotations": [EVENT, ...]}}}`, an EVENT being
-    `{"segment": [start, end], "label": name, "label_id": class id}`, with a `"score"` if it has one; other keys are
-    left. ActivityNet's own files lack `label_id`: without it in any event, labels are in alphabetical order. An end
-    that exceeds the duration by 0.01 s or less, a matter of rounding, becomes the duration. Videos without events
-    stay, as negatives.
+    `{"database": {ID: {"duration": seconds, "subset": split, "annotations": [EVENT, ...]}}}`, where an EVENT is
+    `{"segment": [start, end], "label": name, "label_id": class id}`, with an optional `"score"`. Other keys are
+    ignored. ActivityNet's own files have no `label_id`: if no event has one, labels are in alphabetical order. An
+    end that exceeds the duration by at most 0.01 s (rounding) is set to the duration. Videos without events are kept
+    as negatives.
 
     Args:
         path: the JSON file.
-        label2id: class ids `0 ... C - 1` by name, where they are fixed already (by a model, by a larger file). Names
-            decide then, though the file's own ids must be consistent. Without it the labels are those of the file, in
-            the order of `label_id`.
-        durations: seconds of videos by id, for those whose `"duration"` the file does not say.
+        label2id: class ids `0 ... C - 1` by label, if they are fixed by a model or another file. Labels then decide,
+            but the file's own ids must be consistent. By default the labels are those of the file, in the order of
+            `label_id`.
+        durations: seconds of videos by id, used if the file has no `"duration"`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not such a file, naming the first problems and how many there are.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is invalid; lists the first problems and their number.
     """
     reading = AnnotationReading(path, "UnAV-100 annotation file", label2id, durations)
     annotations = scan_unav_annotations(reading)
@@ -44,11 +46,11 @@ def read_unav_annotations(
 
 
 def scan_unav_annotations(reading: AnnotationReading) -> Annotations:
-    """As `read_unav_annotations`: what is sound, and in `reading` what is not.
+    """The valid part of the file that `read_unav_annotations` describes; `reading` collects the problems.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it has another layout altogether.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file has another layout.
     """
     path = reading.source
     content, repeated = read_annotation_json(path)
@@ -62,7 +64,7 @@ def scan_unav_annotations(reading: AnnotationReading) -> Annotations:
     label_ids: dict[str, int] = {}
     labels_by_id: dict[int, str] = {}
     for video_id, entry in content["database"].items():
-        for label, label_id in _scan_unav_video(reading, video_id, entry):
+        for label, label_id in _scan_video(reading, video_id, entry):
             if label_ids.setdefault(label, label_id) != label_id:
                 what = f"{label!r} has label_id {label_id} here and {label_ids[label]} before"
                 reading.add_problem("bad label id", what, video_id)
@@ -73,14 +75,14 @@ def scan_unav_annotations(reading: AnnotationReading) -> Annotations:
     annotations = reading.annotations(labels if labels else None)
     if reading.label2id is None and any(label_ids[label] != index for index, label in enumerate(labels)):
         logger.warning(
-            f"The label ids of {path} are not 0 ... {len(labels) - 1}: the class id of a label is now the rank of its "
-            "label_id. Give `label2id` to read the file against a fixed set of classes."
+            f"The label ids of {path} are not 0 ... {len(labels) - 1}. Class ids are assigned in the order of "
+            "`label_id` instead. Pass `label2id` to read the file with a fixed set of classes."
         )
     return annotations
 
 
-def _scan_unav_video(reading: AnnotationReading, video_id: str, entry: Any) -> list[tuple[str, int]]:
-    """Gather one video; returns its labels with the ids that they are given."""
+def _scan_video(reading: AnnotationReading, video_id: str, entry: Any) -> list[tuple[str, int]]:
+    """Add one video to the reading; returns the label and label id of each of its events that has both."""
     entry = entry if isinstance(entry, dict) else {}
     split, annotations = entry.get("subset"), entry.get("annotations")
     if not reading.add_video(video_id, entry.get("duration"), "" if split is None else split):
@@ -97,7 +99,7 @@ def _scan_unav_video(reading: AnnotationReading, video_id: str, entry: Any) -> l
             continue
         label, label_id = annotation.get("label"), annotation.get("label_id")
         reading.add_event(video_id, segment[0], segment[1], label, annotation.get("score"))
-        if isinstance(label_id, int) and not isinstance(label_id, bool) and label_id >= 0:
+        if is_integer(label_id) and label_id >= 0:
             if is_label(label):
                 label_ids.append((label, label_id))
         elif label_id is not None:
@@ -106,11 +108,11 @@ def _scan_unav_video(reading: AnnotationReading, video_id: str, entry: Any) -> l
     return label_ids
 
 
-def write_unav_annotations(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write annotations in the layout that `read_unav_annotations` reads; an existing file is replaced in one step.
+def write_unav_annotations(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write annotations in the layout that `read_unav_annotations` reads; replaces an existing file in one step.
 
     Raises:
-        ValueError: if the duration of a video is not known, or a number is not finite.
+        ValueError: if the duration of a video is unknown, or a number is not finite.
     """
     label2id, durations = annotations.label2id, annotations.durations()
     database = {}

@@ -1,4 +1,4 @@
-"""VIA 3, the VGG Image Annotator for video: the temporal segments of a project."""
+"""VIA 3, the VGG Image Annotator for video: the temporal segments of a project file."""
 
 import json
 import os
@@ -10,32 +10,32 @@ from esg_transformers.annotations.parsing import read_annotation_json
 from esg_transformers.annotations.reading import AnnotationReading
 from esg_transformers.files import replacing
 
-TEMPORAL_SEGMENT = "FILE1_Z2_XY0"  # the anchor of attributes of segments: one file, two times, no place in the picture
+TEMPORAL_SEGMENT = "FILE1_Z2_XY0"  # anchor of attributes of temporal segments: one file, two times, no image region
 CHECKBOX, SELECT = 2, 4  # types of attributes, _via_attribute.js
 IMAGE, VIDEO = 2, 4  # types of files, _via_file.js
-LOCAL = 1  # location of a file that is chosen with the browser, _via_file.js
+LOCAL = 1  # location of a file that is chosen in the browser, _via_file.js
 
 
 def scan_via(reading: AnnotationReading) -> Annotations:
-    """The temporal segments of a VIA 3 project (VIA's via-3.x.y/CodeDoc.md, commit 4842217 of ox-vgg/via).
+    """Read the temporal segments of a VIA 3 project (VIA's via-3.x.y/CodeDoc.md, commit 4842217 of ox-vgg/via).
 
     `{"file": {FID: {"fname", "type"}}, "view": {VID: {"fid_list": [FID]}}, "attribute": {AID: {"type", "options"}},
     "metadata": {ID: {"vid": VID, "z": [start, end], "xy": [], "av": {AID: value}}}}`, times in seconds.
 
-    A value of an attribute with options is the id of an option (of several, between commas, for checkboxes), and the
-    option's name is the label; without options the value is the label. A segment with values of several attributes is
-    an event of each; an empty value is none. The video id is the name of the file that the view shows, without folder
-    and suffix. Regions in the picture, still moments and values of whole files are left out, with a warning.
+    If an attribute has options, its value is the id of an option (for checkboxes, several ids between commas), and
+    the label is the option's name; otherwise the value is the label. A segment with values of several attributes is
+    one event for each; an empty value is ignored. The video id is the name of the file that the view shows, without
+    folder and suffix. Image regions, still moments and values of whole files are ignored with a warning.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it has another layout altogether.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file has another layout.
     """
     project, repeated = read_annotation_json(reading.source)
     keys = ("file", "view", "attribute", "metadata")
     if not isinstance(project, dict) or not all(isinstance(project.get(key), dict) for key in keys):
         raise ValueError(
-            f'{reading.source} is without one of "file", "view", "attribute" and "metadata", so it is not a project of '
+            f'{reading.source} lacks one of "file", "view", "attribute" and "metadata", so it is not a project of '
             "VIA 3. (Projects of VIA 2 have no times.)"
         )
     for key in repeated:
@@ -48,33 +48,33 @@ def scan_via(reading: AnnotationReading) -> Annotations:
         if not isinstance(times, list) or len(times) != 2 or segment.get("xy"):
             num_others += 1
         elif not isinstance(view_id, str | int) or str(view_id) not in video_ids:
-            reading.add_problem("bad event", f"segment {segment_id!r} is not of a view of a video")
+            reading.add_problem("bad event", f"segment {segment_id!r} belongs to no view of a video")
         else:
             for label in _labels_of(values if isinstance(values, dict) else {}, project["attribute"]):
                 reading.add_event(video_ids[str(view_id)], times[0], times[1], label)
     if num_others:
-        what = f"{num_others} regions that are not segments of time are left out"
+        what = f"{num_others} regions that are not temporal segments are ignored"
         reading.add_problem("other regions", what, severity="warning")
     return reading.annotations()
 
 
-def write_via(annotations: Annotations, path: str | os.PathLike) -> None:
-    """Write a project that VIA 3 opens; an existing file is replaced in one step.
+def write_via(annotations: Annotations, path: str | os.PathLike[str]) -> None:
+    """Write a project that VIA 3 opens; replaces an existing file in one step.
 
-    Labels are the options of one attribute. VIA asks for the video files, named ID and `.mp4`, as they are viewed.
-    Projects hold no scores, durations and splits.
+    Labels are the options of one attribute. VIA asks for each video file, named `ID.mp4`, when it is first viewed.
+    The format holds no scores, durations and splits.
 
     Raises:
         ValueError: if a number is not finite.
     """
-    files, views, metadata = {}, {}, {}
+    files, views, segments = {}, {}, {}
     label2id = annotations.label2id
     for number, video in enumerate(annotations.videos.values(), start=1):
         key = str(number)
         files[key] = {"fid": key, "fname": f"{video.video_id}.mp4", "type": VIDEO, "loc": LOCAL, "src": ""}
         views[key] = {"fid_list": [key]}
         for event_number, event in enumerate(video.events, start=1):
-            metadata[f"{key}_{event_number}"] = {
+            segments[f"{key}_{event_number}"] = {
                 "vid": key,
                 "flg": 0,
                 "z": [event.start, event.end],
@@ -89,8 +89,21 @@ def write_via(annotations: Annotations, path: str | os.PathLike) -> None:
         "options": {str(index): label for label, index in label2id.items()},
         "default_option_id": "",
     }
-    # The placeholders are what VIA itself writes into a project that is not shared (_via_data.js).
     project = {
+        **_project_settings(list(views)),
+        "attribute": {"1": attribute},
+        "file": files,
+        "view": views,
+        "metadata": segments,
+    }
+    with replacing(path) as file:
+        file.write(json.dumps(project, allow_nan=False))
+
+
+def _project_settings(view_ids: list[str]) -> dict[str, Any]:
+    """The parts of a project that hold no annotations."""
+    # The placeholders are what VIA itself writes into a project that is not shared (_via_data.js).
+    return {
         "project": {
             "pid": "__VIA_PROJECT_ID__",
             "rev": "__VIA_PROJECT_REV_ID__",
@@ -99,7 +112,7 @@ def write_via(annotations: Annotations, path: str | os.PathLike) -> None:
             "data_format_version": "3.1.1",
             "creator": "esg_transformers",
             "created": 0,
-            "vid_list": list(views),
+            "vid_list": view_ids,
         },
         "config": {
             "file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}},
@@ -112,17 +125,11 @@ def write_via(annotations: Annotations, path: str | os.PathLike) -> None:
                 "gtimeline_visible_row_count": "4",
             },
         },
-        "attribute": {"1": attribute},
-        "file": files,
-        "view": views,
-        "metadata": metadata,
     }
-    with replacing(path) as file:
-        file.write(json.dumps(project, allow_nan=False))
 
 
-def _scan_views(reading: AnnotationReading, files: dict, views: dict) -> dict[str, str]:
-    """Gather the videos of a project; returns their ids by view."""
+def _scan_views(reading: AnnotationReading, files: dict[str, Any], views: dict[str, Any]) -> dict[str, str]:
+    """Add the videos of a project to the reading; returns their ids by view id."""
     video_ids: dict[str, str] = {}
     seen: set[str] = set()
     for view_id, view in views.items():
@@ -136,15 +143,16 @@ def _scan_views(reading: AnnotationReading, files: dict, views: dict) -> dict[st
             continue
         video_id = PureWindowsPath(file["fname"]).stem  # the last component after any / or \
         if video_id in seen:
-            reading.add_problem("repeated video", f"a view before {view_id!r} shows it, or one of its name", video_id)
+            what = f"view {view_id!r} and an earlier one both show a file of this name"
+            reading.add_problem("repeated video", what, video_id)
         elif reading.add_video(video_id):
             video_ids[view_id] = video_id
         seen.add(video_id)
     return video_ids
 
 
-def _labels_of(values: dict, attributes: dict) -> list[Any]:
-    """What a segment is labelled with, at least one label: `""` for none, and for an option that is not there."""
+def _labels_of(values: dict[str, Any], attributes: dict[str, Any]) -> list[Any]:
+    """The labels of a segment, at least one: `""` stands for no label, and for an option that does not exist."""
     labels: list[Any] = []
     for attribute_id, value in values.items():
         attribute = attributes.get(attribute_id)

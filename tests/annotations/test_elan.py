@@ -78,15 +78,15 @@ def test_an_annotation_without_a_time_is_a_problem(path, slot):
     assert [event.label for event in annotations.videos["site 3"].events] == ["dog & cat"]
 
 
-def test_annotations_that_refer_to_others_are_counted_and_left_out(path):
+def test_annotations_that_refer_to_others_are_counted_and_ignored(path):
     reference = (
         '<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a3" ANNOTATION_REF="a2"><ANNOTATION_VALUE>loud</ANNOTATION_VALUE>'
         "</REF_ANNOTATION></ANNOTATION>"
     )
     annotations, problems = scan(path, DOCUMENT.replace('TIER_ID="notes" />', f'TIER_ID="notes">{reference}</TIER>'))
     assert annotations.labels == ("alarm", "dog & cat")
-    assert [str(problem) for problem in problems] == ["1 annotations that refer to others are left out"]
     assert kinds(problems) == [("warning", "references")]
+    assert problems[0].message.startswith("1 annotations")
 
 
 @pytest.mark.parametrize("value", ["-5", "9" * 5000, "nan", "soon", "", "٣"])
@@ -121,7 +121,7 @@ def test_a_folder_is_many_videos(tmp_path):
         ("<a>", "is not an XML file"),
         ("<a/>", "is not an ELAN file"),
         (DOCUMENT.replace("milliseconds", "PAL-frames"), "PAL-frames"),
-        (DOCUMENT.replace("?>", '?><!DOCTYPE a [<!ENTITY b "c">]>', 1), "has a document type"),
+        (DOCUMENT.replace("?>", '?><!DOCTYPE a [<!ENTITY b "c">]>', 1), "<!DOCTYPE"),
     ],
 )
 def test_another_layout_is_refused_by_name(path, text, message):
@@ -162,7 +162,7 @@ def test_an_event_shorter_than_a_millisecond_keeps_one_and_stays_in_the_video(pa
 
 
 def test_a_label_that_xml_cannot_hold_is_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(ValueError, match=r"'a\\uffff' has a character that XML"):
+    with pytest.raises(ValueError, match=r"'a\\uffff' .*XML"):
         write(tmp_path / "a.eaf", Event(0.0, 1.0, "a\uffff"))
     assert list(tmp_path.iterdir()) == []
 
@@ -170,7 +170,7 @@ def test_a_label_that_xml_cannot_hold_is_refused_and_nothing_is_written(tmp_path
 @pytest.mark.parametrize("video_id", ["../a", "/a", "a/b", ".."])
 def test_no_document_leaves_its_folder(tmp_path, video_id):
     videos = {video_id: AnnotatedVideo(video_id, None, "train", ())}
-    with pytest.raises(ValueError, match="No file can be named"):
+    with pytest.raises(ValueError, match=re.escape(repr(video_id))):
         write_elan(Annotations(videos, ()), tmp_path / "documents")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations
@@ -14,7 +16,7 @@ def test_the_files_of_a_folder_are_read_by_name_and_other_files_left(tmp_path):
     (tmp_path / "c.txt").mkdir()
     assert files_to_read(tmp_path, ".txt") == [tmp_path / "a.TXT", tmp_path / "b.txt"]
     assert files_to_read(tmp_path / "notes.md", ".txt") == [tmp_path / "notes.md"]
-    with pytest.raises(ValueError, match=r"has no \.eaf file in it"):
+    with pytest.raises(ValueError, match=r"no \.eaf file"):
         files_to_read(tmp_path, ".eaf")
 
 
@@ -29,13 +31,13 @@ def test_one_video_goes_to_a_file_that_has_the_suffix_and_all_else_to_a_folder(t
 def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path):
     path = tmp_path / "x.srt"
     path.write_text("old")
-    with pytest.raises(ValueError, match=r"x\.srt is a file; a folder is needed for 2 videos"):
+    with pytest.raises(ValueError, match=r"x\.srt is a file.* folder .*2 videos"):
         files_to_write(annotations("a", "b"), path, ".srt")
     assert path.read_text() == "old"
 
 
 @pytest.mark.parametrize("video_id", ["../a", "/etc/a", "..", "a\\b", "C:a", ""])
 def test_no_file_is_named_after_an_id_that_leaves_the_folder(tmp_path, video_id):
-    with pytest.raises(ValueError, match="No file can be named after video"):
+    with pytest.raises(ValueError, match=re.escape(repr(video_id))):
         files_to_write(annotations("b", video_id), tmp_path / "x", ".srt")
     assert not list(tmp_path.iterdir())

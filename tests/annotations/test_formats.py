@@ -12,7 +12,7 @@ from esg_transformers.annotations.formats import (
     write_annotations,
 )
 
-UNAV100 = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "unav100_annotations.json"
+UNAV100 = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "unav100_annotations.json"
 READABLE = [name for name, form in FORMATS.items() if form.scan is not None]
 # Times in frames of 25 frames/s and in milliseconds, and no space in an id or a label: every format can hold them.
 LABELS = ("alarm", "dog_barking", "Hund🐕")
@@ -45,7 +45,7 @@ def test_every_format_gives_back_what_it_says_it_holds_and_warns_of_the_rest(nam
     path = tmp_path / "events"
     write_annotations(FOUND, path, name, frame_rate=25.0)
     assert all(what in caplog.text for what in FORMATS[name].loses)
-    assert (f"{name} has no place for them" in caplog.text) == bool(FORMATS[name].loses)
+    assert ("cannot hold" in caplog.text) == bool(FORMATS[name].loses)
     kept = without(FOUND, FORMATS[name].loses)
     read = read_annotations(path, name, label2id=FOUND.label2id, frame_rate=25.0)
     assert set(read.videos["-a.1"].events) == set(kept.videos["-a.1"].events)
@@ -68,7 +68,7 @@ def test_a_new_file_has_the_format_of_its_suffix_and_json_is_unav_s():
     paths = ("a.json", "a.CSV", "b/a.tsv", "a.rttm", "a.txt", "a.eaf", "a.vtt", "a.srt")
     names = ["unav", "csv", "desed", "rttm", "audacity", "elan", "webvtt", "srt"]
     assert [format_for(path) for path in paths] == names
-    with pytest.raises(ValueError, match=r"folder has no suffix that tells its format.*unav, activitynet-results"):
+    with pytest.raises(ValueError, match="folder .*unav, activitynet-results"):
         format_for("folder")
 
 
@@ -77,27 +77,27 @@ def test_what_has_no_format_that_is_known_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No annotations at .*events\.json"):
         read_annotations(path)
     path.write_text('{"videos": []}')
-    with pytest.raises(ValueError, match="is JSON of no format known here"):
+    with pytest.raises(ValueError, match=r"events\.json is JSON of an unknown format"):
         read_annotations(path)
-    with pytest.raises(ValueError, match=r"neither \.txt files of Audacity nor \.eaf files of ELAN"):
+    with pytest.raises(ValueError, match=r"neither \.txt \(audacity\) nor \.eaf \(elan\)"):
         read_annotations(tmp_path)
     for name in ("a.txt", "a.eaf"):
         (tmp_path / name).write_text("")
-    with pytest.raises(ValueError, match="a folder with both audacity and elan files"):
+    with pytest.raises(ValueError, match="both audacity and elan"):
         read_annotations(tmp_path)
-    with pytest.raises(ValueError, match=r"as srt, which is only written\. Formats that are read: unav"):
+    with pytest.raises(ValueError, match="'srt' is only written.*: unav, activitynet-results"):
         read_annotations(tmp_path / "a.srt", "srt")
-    with pytest.raises(ValueError, match="There is no format 'xml'"):
+    with pytest.raises(ValueError, match="format 'xml'.*: unav, activitynet-results"):
         write_annotations(FOUND, path, "xml")
 
 
 @pytest.mark.parametrize(
     ("video_id", "event", "message"),
     [
-        ("../a", Event(0.0, 1.0, "alarm"), "files cannot be named after this id"),
+        ("../a", Event(0.0, 1.0, "alarm"), "video '../a': "),
         ("a", Event(0.0, 1.0, "a\tb"), "text without control characters"),
-        ("a", Event(1.0, 0.0, "alarm"), "needs 0 <= start < end"),
-        ("a", Event(0.0, 1.0, "alarm", float("nan")), "which is not a number"),
+        ("a", Event(1.0, 0.0, "alarm"), "0 <= start < end"),
+        ("a", Event(0.0, 1.0, "alarm", float("nan")), "score nan"),
     ],
 )
 @pytest.mark.parametrize("name", FORMATS)
@@ -118,7 +118,7 @@ def test_durations_splits_and_classes_may_be_said_when_reading(tmp_path):
     reading, annotations = scan_annotations(path, label2id={"speech": 0})
     assert [problem.kind for problem in reading.problems] == ["unknown label"]
     assert annotations.videos["a"].events == ()
-    with pytest.raises(ValueError, match="is not a sound set of Audacity labels. Problems found: 1"):
+    with pytest.raises(ValueError, match=r"a\.txt .*set of Audacity labels\. Problems found: 1"):
         read_annotations(path, label2id={"speech": 0})
 
 

@@ -215,7 +215,7 @@ ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10
 )
 def test_xml_entities_are_not_read(tmp_path, document_type):
     text = sound_bytes("elan").decode().replace("alarm", "&e9;").replace("?>", f"?>{document_type}", 1)
-    with pytest.raises(ValueError, match=r"hostile\.eaf has a document type"):
+    with pytest.raises(ValueError, match=r"hostile\.eaf .*<!DOCTYPE"):
         scan_annotations(hostile(tmp_path, "elan", text.encode()))
 
 
@@ -228,7 +228,7 @@ def test_xml_nested_to_any_depth_is_refused_or_sound(tmp_path):
 def test_a_million_events_of_one_video_are_one_problem(tmp_path):
     lines = "".join(f"{time}.0\t{time}.5\talarm\n" for time in range(1_000_000))
     path = hostile(tmp_path, "audacity", lines.encode())
-    with pytest.raises(ValueError, match="Problems found: 1.\n- video 'hostile': it has 1,000,000 events; 100,000 are"):
+    with pytest.raises(ValueError, match="Problems found: 1.\n- video 'hostile': .*1,000,000 events.*100,000"):
         read_annotations(path)
 
 

@@ -28,7 +28,7 @@ def test_found_events_become_subtitles_and_a_warning_tells_what_is_lost(run, fou
     assert "dog barking (0.75)" in (folder / "a.vtt").read_text()
     assert not caplog.records
     assert run("annotations", "convert", clips / "annotations.json", tmp_path / "events.rttm")[0] == 0
-    assert "events.rttm is without durations and splits: rttm has no place for them." in caplog.text
+    assert "events.rttm has no durations and splits: format 'rttm' cannot hold them." in caplog.text
 
 
 def test_formats_are_told_by_suffix_and_content_and_nothing_is_lost_on_the_way(run, clips, tmp_path):
@@ -61,7 +61,7 @@ def test_unav_s_results_take_the_class_numbers_of_the_labels_that_are_given(run,
     path = tmp_path / "unav.json"
     assert run("annotations", "convert", found, path, "--to", "unav-results", "--labels", truth)[0] == 0
     assert '"label_id": 1' in path.read_text()
-    assert "Give `label2id` (`--labels FILE`" in refused("annotations", "convert", path, tmp_path / "found.csv")
+    assert "`--labels FILE`" in refused("annotations", "convert", path, tmp_path / "found.csv")
     assert run("annotations", "convert", path, tmp_path / "found.csv", "--labels", truth)[0] == 0
     assert read_annotations(tmp_path / "found.csv").videos == read_annotations(found).videos
 
@@ -72,11 +72,11 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_written(refused, found
 
     assert "No annotations at nowhere.csv" in refusal("nowhere.csv", tmp_path / "a.csv")
     assert "there is no folder" in refusal(found, tmp_path / "nowhere" / "a.csv")
-    assert "has no suffix that tells its format" in refusal(found, tmp_path / "subtitles")
-    assert "The duration of 2 of 2 videos is not known" in refusal(found, tmp_path / "a.json")
-    assert "(`--frame-rate`)" in refusal(found, tmp_path / "a.json", "--to", "label-studio")
+    assert "Formats: unav" in refusal(found, tmp_path / "subtitles")
+    assert "duration of 2 of 2 videos" in refusal(found, tmp_path / "a.json")
+    assert "`--frame-rate`" in refusal(found, tmp_path / "a.json", "--to", "label-studio")
     assert "No video folder at nowhere" in refusal(found, tmp_path / "a.csv", "--media", "nowhere")
-    assert "files cannot be named after this id" in refusal(_with_id(found, "../b"), tmp_path / "a.csv")
+    assert "video '../b'" in refusal(_with_id(found, "../b"), tmp_path / "a.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 
