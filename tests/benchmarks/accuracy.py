@@ -121,7 +121,7 @@ def one_stream_videos(videos: SimulatedVideos) -> set[str]:
     return {
         video_id
         for video_id in videos.video_ids
-        if any(not (occurrence.seen and occurrence.heard) for occurrence in videos.scenario(video_id)[1])
+        if any(not (occurrence.seen and occurrence.heard) for occurrence in videos.scenario(video_id).occurrences)
     }
 
 

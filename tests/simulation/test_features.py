@@ -48,13 +48,14 @@ def test_events_are_what_is_both_seen_and_heard():
     videos = small_videos()
     num_lagging = num_single = 0
     for index, video_id in enumerate(videos.video_ids):
-        example, (duration, occurrences) = videos[index], videos.scenario(video_id)
-        assert duration == example["duration"]
-        both = [occurrence for occurrence in occurrences if occurrence.seen and occurrence.heard]
-        num_single += len(occurrences) - len(both)
-        assert [occurrence.label for occurrence in both] == example["labels"].tolist()
-        for (_, seen, heard), (start, end) in zip(both, example["segments"].tolist(), strict=True):
-            assert (start, end) == (max(seen[0], heard[0]), min(seen[1], heard[1]))
+        example, scenario = videos[index], videos.scenario(video_id)
+        assert scenario.duration == example["duration"] == videos.durations[index]
+        both = [occurrence for occurrence in scenario.occurrences if occurrence.seen and occurrence.heard]
+        num_single += len(scenario.occurrences) - len(both)
+        assert [occurrence.label for occurrence in both] == [videos.labels[label] for label in example["labels"]]
+        for occurrence, (start, end) in zip(both, example["segments"].tolist(), strict=True):
+            seen, heard = occurrence.seen, occurrence.heard
+            assert (start, end) == (max(seen.start, heard.start), min(seen.end, heard.end))
             num_lagging += seen != heard
     assert num_single > 20
     assert num_lagging > 50
@@ -63,12 +64,12 @@ def test_events_are_what_is_both_seen_and_heard():
 def test_no_stream_of_a_class_is_on_twice_at_once_so_that_no_event_goes_unannotated():
     videos = small_videos(difficulty=2.0)
     for video_id in videos.video_ids:
-        _, occurrences = videos.scenario(video_id)
+        occurrences = videos.scenario(video_id).occurrences
         for label in {occurrence.label for occurrence in occurrences}:
             of_class = [occurrence for occurrence in occurrences if occurrence.label == label]
             for first, second in itertools.pairwise(of_class):
-                ends = [span[1] for span in (first.seen, first.heard) if span]
-                starts = [span[0] for span in (second.seen, second.heard) if span]
+                ends = [interval.end for interval in (first.seen, first.heard) if interval]
+                starts = [interval.start for interval in (second.seen, second.heard) if interval]
                 assert max(ends) <= min(starts) + 1e-9
 
 
