@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+import esg_transformers.annotations
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.annotations.formats import (
     FORMATS,
@@ -62,6 +63,15 @@ def test_the_format_of_a_file_or_a_folder_is_found_by_what_is_there(name, tmp_pa
         path = tmp_path / "events"
     write_annotations(FOUND, path, name, frame_rate=25.0)
     assert format_of(path) == name
+
+
+def test_the_table_of_the_readme_is_that_of_the_code():
+    readme = Path(esg_transformers.annotations.__file__).with_name("README.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:6]] for line in readme.splitlines() if line.startswith("| `")]
+    assert rows[: len(FORMATS)] == [
+        [f"`{name}`", form.suffix, "yes" if form.scan else "no", "yes", ", ".join(form.loses)]
+        for name, form in FORMATS.items()
+    ]
 
 
 def test_a_new_file_has_the_format_of_its_suffix_and_json_is_unav_s():
