@@ -25,6 +25,16 @@ def replacing(path: str | os.PathLike) -> Iterator[IO[str]]:
         partial.unlink(missing_ok=True)
 
 
+def check_folder_of(path: str | os.PathLike[str]) -> None:
+    """Refuse a file to write whose folder does not exist: before the work, not after it.
+
+    Raises:
+        FileNotFoundError: naming the folder.
+    """
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {Path(path).parent}. Make it first.")
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, as hexadecimal digits."""
     digest = hashlib.sha256()

@@ -1,18 +1,15 @@
-"""Choose the score that each class needs, on a validation split.
-
-The scores are written into the processor of the model, where `localize` and the pipeline take them from. Choose them on
-videos that the model was not trained on; report figures on videos of a third split.
-"""
+"""`esg-transformers calibrate`."""
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
 from transformers.utils import PROCESSOR_NAME, logging
 
-from esg_transformers.cli.sources import add_source_arguments, open_model_and_split
+from esg_transformers.cli.checks import parse_target
+from esg_transformers.cli.sources import open_model_and_split
 from esg_transformers.evaluation import (
     AlarmsPerHour,
     BestF1,
@@ -33,33 +30,9 @@ from esg_transformers.models.esg_net.processing_esg_net import DEFAULT_THRESHOLD
 logger = logging.get_logger(__name__)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.add_argument("--model", required=True, metavar="DIR", help="the folder of a trained model")
-    add_source_arguments(parser)
-    parser.add_argument("--split", default="validation", help="the split to choose on (default: validation)")
-    parser.add_argument(
-        "--target",
-        required=True,
-        help="what each class is to reach: precision=0.9, recall=0.8, f1, cost=5:1 (a miss costs 5 times a false "
-        "alarm), or alarms-per-hour=2 (of all classes together)",
-    )
-    criterion = parser.add_mutually_exclusive_group()
-    criterion.add_argument(
-        "--tiou", type=float, default=0.5, help="overlap with a true event that makes a hit (default: 0.5)"
-    )
-    criterion.add_argument(
-        "--collar",
-        type=float,
-        metavar="SECONDS",
-        help="instead: how far start and end may be off; the end by a fifth of the event's length too, as in DESED",
-    )
-    parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    target = parse_target(arguments.target)
+    target = target_of(*parse_target(arguments.target))
     criterion = Overlap(arguments.tiou) if arguments.collar is None else Collar(arguments.collar, arguments.collar)
     config = Path(arguments.model) / PROCESSOR_NAME
     if not config.is_file():
@@ -103,35 +76,20 @@ def save_thresholds(config: Path, points: Mapping[str, OperatingPoint]) -> None:
         file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def parse_target(text: str) -> Target:
-    """The target that `--target` names.
+def target_of(name: str, numbers: Sequence[float]) -> Target:
+    """The target that `parse_target` gives the name and numbers of.
 
-    Raises:
-        ValueError: if it names none.
-
-    >>> parse_target("cost=5:1")
+    >>> target_of("cost", [5.0, 1.0])
     LowestCost(miss=5.0, false_alarm=1.0)
     """
-    name, _, value = text.partition("=")
-    try:
-        numbers = [float(number) for number in value.split(":")] if value else []
-    except ValueError:
-        numbers = []
-    match name, numbers:
-        case "precision", [precision]:
-            return PrecisionAtLeast(precision)
-        case "recall", [recall]:
-            return RecallAtLeast(recall)
-        case "f1", [] if text == "f1":
-            return BestF1()
-        case "cost", [miss, false_alarm]:
-            return LowestCost(miss, false_alarm)
-        case "alarms-per-hour", [limit]:
-            return AlarmsPerHour(limit)
-    raise ValueError(
-        f"--target is {text!r}; expected precision=0.9, recall=0.8, f1, cost=5:1 or alarms-per-hour=2, with numbers of "
-        "your own."
-    )
+    targets: dict[str, Callable[..., Target]] = {
+        "precision": PrecisionAtLeast,
+        "recall": RecallAtLeast,
+        "f1": BestF1,
+        "cost": LowestCost,
+        "alarms-per-hour": AlarmsPerHour,
+    }
+    return targets[name](*numbers)
 
 
 def operating_point_table(points: Mapping[str, OperatingPoint]) -> str:

@@ -1,42 +1,19 @@
-"""Describe a corpus or annotations: counts, durations, overlap, event lengths, with a picture."""
+"""`esg-transformers corpus describe`."""
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from esg_transformers.annotations.formats import FORMATS, read_annotations
-from esg_transformers.cli.sources import add_feature_set_argument, named_feature_set
-from esg_transformers.cli.tables import check_folder_of
+from esg_transformers.annotations.formats import read_annotations
+from esg_transformers.cli.sources import named_feature_set
 from esg_transformers.corpora.description import describe, plot_description
 from esg_transformers.corpora.reading import read_corpus_annotations
 from esg_transformers.files import replacing, save_figure
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    source = parser.add_argument_group("what to describe", "Give --corpus or --annotations.")
-    source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
-    source.add_argument("--annotations", metavar="FILE", help="events, in any format")
-    source.add_argument("--annotation-format", choices=FORMATS, help="by default told by the suffix")
-    source.add_argument(
-        "--annotation-frame-rate", type=float, metavar="HZ", help="frames per second, where the format counts frames"
-    )
-    add_feature_set_argument(source)
-    parser.add_argument("--levels", type=int, default=6, metavar="N", help="of the temporal pyramid (default: 6)")
-    parser.add_argument("--picture", metavar="FILE", help="draw it here, .png, .svg or .pdf")
-    parser.add_argument("--json", metavar="FILE", help="write all figures here")
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    for path in (arguments.picture, arguments.json):
-        check_folder_of(path)
-    if arguments.picture and Path(arguments.picture).suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"{arguments.picture} is no name of a picture; give one that ends in .png, .svg or .pdf.")
-    if bool(arguments.corpus) == bool(arguments.annotations) or (arguments.corpus and arguments.feature_set):
-        raise ValueError("Give either --corpus, or --annotations and, to see what a pyramid reaches, --feature-set.")
     grid: FeatureGrid | None
     if arguments.corpus:
         annotations, grid = read_corpus_annotations(arguments.corpus)

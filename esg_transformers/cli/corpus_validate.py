@@ -1,7 +1,4 @@
-"""Check a corpus, or annotations with their features or videos, and report everything wrong at once.
-
-Exit code: 0 if there is no error (with --strict: nor a warning), 1 otherwise.
-"""
+"""`esg-transformers corpus validate`."""
 
 import argparse
 import json
@@ -12,10 +9,9 @@ from pathlib import Path
 from transformers import AutoConfig
 
 from esg_transformers.annotations.events import Annotations
-from esg_transformers.annotations.formats import FORMATS, scan_annotations
+from esg_transformers.annotations.formats import scan_annotations
 from esg_transformers.annotations.reading import Problem
-from esg_transformers.cli.sources import add_feature_set_argument, named_feature_set
-from esg_transformers.cli.tables import check_folder_of
+from esg_transformers.cli.sources import named_feature_set
 from esg_transformers.corpora.description import describe
 from esg_transformers.corpora.validation import validate_corpus, validate_features, validate_splits, validate_videos
 from esg_transformers.files import replacing
@@ -24,28 +20,8 @@ from esg_transformers.media.video import probe
 SHOWN = 5  # problems of a kind in the report; the JSON file has all
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    source = parser.add_argument_group(
-        "what to check", "Give --corpus, or --annotations, alone or with features or videos."
-    )
-    source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
-    source.add_argument("--annotations", metavar="FILE", help="the true events, in any format")
-    source.add_argument("--annotation-format", choices=FORMATS, help="by default told by the suffix")
-    source.add_argument(
-        "--annotation-frame-rate", type=float, metavar="HZ", help="frames per second, where the format counts frames"
-    )
-    source.add_argument("--features", metavar="DIR", help="folder of .npy feature files; needs --feature-set")
-    add_feature_set_argument(source)
-    source.add_argument("--videos", metavar="DIR", help="folder of the videos, each named after its id")
-    parser.add_argument("--model", metavar="DIR", help="the folder of a model that has to know the labels")
-    parser.add_argument("--json", metavar="FILE", help="write all problems and counts here")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 on warnings too")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    check_folder_of(arguments.json)
     if arguments.model and not Path(arguments.model).is_dir():
         raise FileNotFoundError(f"No folder of a model at {arguments.model}.")
     label2id = AutoConfig.from_pretrained(arguments.model).label2id if arguments.model else None
@@ -62,15 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _validate(arguments: argparse.Namespace, label2id: dict[str, int] | None) -> tuple[Annotations, list[Problem]]:
     """What is sound of the annotations that the options name, and all problems but those of classes and splits."""
-    if arguments.corpus and not any(
-        (arguments.annotations, arguments.features, arguments.feature_set, arguments.videos)
-    ):
+    if arguments.corpus:
         return validate_corpus(arguments.corpus, label2id)
-    has_features = (bool(arguments.features), bool(arguments.feature_set))
-    if arguments.corpus or not arguments.annotations or has_features not in ((False, False), (True, True)):
-        raise ValueError(
-            "Give either --corpus, or --annotations, alone or with --features and --feature-set or with --videos."
-        )
     feature_set = named_feature_set(arguments.feature_set) if arguments.feature_set else None
     for folder in filter(None, (arguments.features, arguments.videos)):
         if not Path(folder).is_dir():

@@ -1,4 +1,4 @@
-"""The whole way on simulated workshop clips: make videos, encode, train, evaluate, localize. Offline."""
+"""`esg-transformers demo`."""
 
 import argparse
 from collections.abc import Sequence
@@ -59,11 +59,6 @@ class ShuffledEvents(torch.utils.data.Dataset):
         example, other = self._dataset[index], self._dataset[self._events_of[index]]
         example["segments"], example["labels"] = other["segments"], other["labels"]
         return example
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.add_argument("--output", default="demo", metavar="DIR", help="folder for everything made (default: demo)")
 
 
 def run(arguments: argparse.Namespace) -> None:

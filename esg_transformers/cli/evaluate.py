@@ -1,18 +1,16 @@
-"""Score a model on a split of a corpus."""
+"""`esg-transformers evaluate`."""
 
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from transformers.utils import logging
 
 from esg_transformers.annotations.formats import read_annotations
-from esg_transformers.cli.sources import add_source_arguments, open_model_and_split
+from esg_transformers.cli.sources import open_model_and_split
 from esg_transformers.cli.tables import (
-    check_folder_of,
     class_table,
     comparison_table,
     detection_table,
@@ -31,33 +29,8 @@ logger = logging.get_logger(__name__)
 COMPARISON_RESAMPLES = 1000  # of --against without --bootstrap
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
-    add_source_arguments(parser)
-    parser.add_argument("--split", default="test", help="the split to score (default: test)")
-    parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
-    parser.add_argument("--output", metavar="FILE", help="write the found events here, in the layout of ActivityNet")
-    parser.add_argument(
-        "--bootstrap",
-        type=int,
-        default=0,
-        metavar="N",
-        help="give 95 percent intervals, from N resamples of the videos, such as 1000 (default: none)",
-    )
-    parser.add_argument(
-        "--against", metavar="FILE", help="compare with what another model found, which its --output wrote"
-    )
-    parser.add_argument("--errors", metavar="FILE.png", help="analyse the errors: print them, and draw them here")
-    parser.add_argument("--report", metavar="FILE.json", help="write all figures here")
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    for path in (arguments.output, arguments.errors, arguments.report):
-        check_folder_of(path)
-    if arguments.errors and Path(arguments.errors).suffix != ".png":
-        raise ValueError(f"--errors draws a .png; got {arguments.errors}.")
     num_resamples = arguments.bootstrap or COMPARISON_RESAMPLES
     interval_tails(num_resamples)  # refuses too few of them before the work
     model, processor, dataset = open_model_and_split(arguments)

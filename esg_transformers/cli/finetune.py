@@ -1,9 +1,4 @@
-"""Fine-tune a trained model on a corpus, with the classes of that corpus.
-
-Classes that the model knows by name keep their weights; others start anew. A run that was ended goes on from its last
-checkpoint when the same command is given again. The output folder is a model with a score threshold for each class, a
-model card and a learning curve.
-"""
+"""`esg-transformers finetune`."""
 
 import argparse
 from dataclasses import asdict
@@ -15,43 +10,22 @@ from transformers.utils import PROCESSOR_NAME
 from esg_transformers.cli.calibrate import save_thresholds
 from esg_transformers.cli.sources import open_model
 from esg_transformers.cli.tables import training_summary
-from esg_transformers.cli.train import add_settings, read_settings
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.reading import read_corpus_annotations
 from esg_transformers.evaluation import BestF1, choose_thresholds, mean_average_precision
 from esg_transformers.files import replacing, save_figure
 from esg_transformers.localization.dataset import localize_dataset
-from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.arguments import FINETUNING, LocalizationTrainingArguments, read_settings
 from esg_transformers.training.card import model_card
 from esg_transformers.training.learning_curve import plot_learning_curve
 from esg_transformers.training.loop import train
 from esg_transformers.training.lora import add_lora
 from esg_transformers.training.model import freeze, with_labels
 
-SETTINGS = LocalizationTrainingArguments(
-    epochs=30, warmup_epochs=2, min_epoch_steps=20, patience=10, learning_rate=1e-3, batch_size=8, ema_decay=0.99
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command, the settings of `LocalizationTrainingArguments` among them."""
-    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="the trained model to start from")
-    parser.add_argument("--corpus", required=True, metavar="DIR", help="a corpus with splits train and validation")
-    parser.add_argument(
-        "--output", required=True, metavar="DIR", help="folder of the fine-tuned model and its checkpoints"
-    )
-    parser.add_argument(
-        "--freeze", nargs="+", default=[], metavar="PART", help="parts to keep as they are, such as model.embeddings"
-    )
-    parser.add_argument(
-        "--lora-rank", type=int, metavar="RANK", help="train adapters of this rank in place of the body (needs peft)"
-    )
-    add_settings(parser, SETTINGS)
-
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    settings = read_settings(arguments, SETTINGS)
+    settings = read_settings(arguments, FINETUNING)
     train_set, validation_set = (EventCorpus(arguments.corpus, split) for split in ("train", "validation"))
     pretrained, processor = open_model(arguments.model)
     model, known = with_labels(pretrained, train_set.labels, settings.seed)

@@ -1,13 +1,8 @@
-"""Find the events of videos, or of a split of a corpus.
-
-An interrupted run with --output FILE.jsonl goes on when the same command is given again.
-"""
+"""`esg-transformers localize`."""
 
 import argparse
-import re
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +14,9 @@ from transformers.utils import logging
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.annotations.formats import FORMATS
 from esg_transformers.annotations.values import is_safe_video_id
-from esg_transformers.cli.sources import add_source_arguments, is_given, open_model, open_model_and_split
-from esg_transformers.cli.tables import check_folder_of, event_table, write_predictions
+from esg_transformers.cli.options import RESULT_FORMATS, SUFFIXES
+from esg_transformers.cli.sources import open_model, open_model_and_split
+from esg_transformers.cli.tables import event_table, write_predictions
 from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.localization.files import files_to_localize, localize_files
@@ -32,134 +28,16 @@ from esg_transformers.visualization.timeline import save_timeline_png
 
 logger = logging.get_logger(__name__)
 
-# What --to can name, and the suffix of its files.
-FORMAT_NAMES = {"json": "activitynet-results", "csv": "csv", "vtt": "webvtt", "srt": "srt", "audacity": "audacity"}
-SUFFIXES = {name: FORMATS[format].suffix for name, format in FORMAT_NAMES.items()} | {"html": ".html", "png": ".png"}
-VIDEO_OPTIONS = (
-    "visual_model",
-    "audio_model",
-    "top_k",
-    "merge_gap",
-    "min_duration",
-    "to",
-    "output_dir",
-    "lanes",
-    "num_workers",
-)
-LANES = ("semantic", "router")  # fields of `Evidence`
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.add_argument(
-        "videos", nargs="*", metavar="VIDEO_OR_FOLDER", help="video and sound files, and folders of them"
-    )
-    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
-    parser.add_argument(
-        "--threshold", type=float, help="score that an event needs (default: those of `calibrate`, or else 0.3)"
-    )
-    parser.add_argument(
-        "--output",
-        metavar="FILE",
-        help="write the events of all videos here: a .json in the layout of ActivityNet's results, or a .jsonl of one "
-        "line a video, which an interrupted run goes on with",
-    )
-    group = parser.add_argument_group("videos")
-    for stream, kind in (("visual", "image or video"), ("audio", "audio")):
-        group.add_argument(
-            f"--{stream}-model",
-            metavar="DIR_OR_REPO",
-            help=f"the {kind} model of transformers that the corpus was encoded with (`corpus build --encoder hub`)",
-        )
-    group.add_argument("--top-k", type=int, metavar="K", help="the most events of one video (default: all)")
-    group.add_argument(
-        "--merge-gap",
-        type=seconds_of_classes,
-        metavar="SECONDS",
-        help="make one event of two of a class with no more than this between them; "
-        "for some classes: 'alarm=0.5,door slamming=1'",
-    )
-    group.add_argument(
-        "--min-duration",
-        type=seconds_of_classes,
-        metavar="SECONDS",
-        help="leave out events that are shorter; for some classes as --merge-gap",
-    )
-    group.add_argument(
-        "--to",
-        type=partial(_names, known=SUFFIXES),
-        default=[],
-        metavar="FORMAT,...",
-        help=f"write a file for each video in each of these formats: {', '.join(SUFFIXES)}; what is there is replaced",
-    )
-    group.add_argument(
-        "--output-dir", metavar="DIR", help="where --to writes; made if missing (default: the present folder)"
-    )
-    group.add_argument(
-        "--lanes",
-        type=partial(_names, known=LANES),
-        default=[],
-        metavar="LANE,...",
-        help=f"show in the html what the model made of every step: {', '.join(LANES)}",
-    )
-    group.add_argument(
-        "--num-workers", type=int, default=0, metavar="N", help="processes to localize in (default: 0, in this one)"
-    )
-    add_source_arguments(parser)
-    parser.add_argument("--split", default="test", help="the split of the corpus (default: test)")
-
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    if bool(arguments.videos) == is_given(arguments):
-        raise ValueError(
-            "Give either video files, or a corpus (--corpus, or --annotations, --features, --feature-set)."
-        )
-    check_folder_of(arguments.output)
-    if arguments.output and Path(arguments.output).suffix not in (".json", ".jsonl"):
-        raise ValueError(f"--output writes a .json or a .jsonl; got {arguments.output}.")
     if arguments.videos:
         _localize_videos(arguments)
-        return
-    given = [f"--{name.replace('_', '-')}" for name in VIDEO_OPTIONS if vars(arguments)[name]]
-    if arguments.output and arguments.output.endswith(".jsonl"):
-        given.append("--output FILE.jsonl")
-    if given:
-        raise ValueError(f"For video files, not for a corpus: {', '.join(given)}.")
-    _localize_split(arguments)
-
-
-def seconds_of_classes(text: str) -> float | dict[str, float]:
-    """Seconds for all classes, or for each of some; the names of classes may hold spaces and commas.
-
-    >>> seconds_of_classes("0.5")
-    0.5
-    >>> seconds_of_classes("alarm=0.5,bell ringing, church=1")
-    {'alarm': 0.5, 'bell ringing, church': 1.0}
-    """
-    try:
-        if "=" not in text:
-            return float(text)
-        parts = re.split(r"(=[^=,]*)(?:,|$)", text)  # name, "=seconds", name, "=seconds", ..., ""
-        if parts.pop() or "" in parts[::2]:
-            raise ValueError("a class without seconds, or seconds without a class")
-        return {name.strip(): float(seconds[1:]) for name, seconds in zip(parts[::2], parts[1::2], strict=True)}
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a number of seconds nor such a list as 'alarm=0.5,door slamming=1'"
-        ) from error
-
-
-def _names(text: str, known: Any) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    if unknown := [name for name in names if name not in known]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
-    return names
+    else:
+        _localize_split(arguments)
 
 
 def _localize_videos(arguments: argparse.Namespace) -> None:
-    if (arguments.lanes and "html" not in arguments.to) or (arguments.output_dir and not arguments.to):
-        raise ValueError("--lanes goes with --to html, and --output-dir with --to.")
     videos = {video.name: video for video in files_to_localize(arguments.videos)}
     if arguments.to and (unsafe := [video.stem for video in videos.values() if not is_safe_video_id(video.stem)]):
         raise ValueError(f"No file can be named after {unsafe[0]!r}: rename it, without / \\ : and control characters.")
@@ -247,7 +125,7 @@ def _write_file(
         events = tuple(Event(**event) for event in sorted(result["events"], key=lambda event: event["start"]))
         annotated = AnnotatedVideo(video.stem, result["duration"], "test", events)
         labels = dict.fromkeys(event.label for event in events)
-        FORMATS[FORMAT_NAMES[name]].write(Annotations({video.stem: annotated}, tuple(labels)), path)
+        FORMATS[RESULT_FORMATS[name]].write(Annotations({video.stem: annotated}, tuple(labels)), path)
 
 
 def _write_page(

@@ -1,80 +1,82 @@
-"""The command `esg-transformers`: one sub-command a file."""
+"""The command `esg-transformers`."""
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
-from types import ModuleType
+from importlib import import_module
 
-from huggingface_hub.errors import HTTPError, StrictDataclassError
-from transformers.utils import logging
-
-from esg_transformers.cli import (
-    annotations_convert,
-    calibrate,
-    corpus_build,
-    corpus_describe,
-    corpus_push,
-    corpus_simulate,
-    corpus_validate,
-    demo,
-    evaluate,
-    finetune,
-    localize,
-    metric_push,
-    train,
-)
-
-logger = logging.get_logger(__name__)
+import esg_transformers
+from esg_transformers.cli.commands import COMMANDS, GROUPS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code: what it gives or 0, 1 for the user's errors, 130 when interrupted.
+    """Run a command and return its exit code.
 
     Args:
         argv: the words after `esg-transformers`; those of the process by default.
+
+    Returns:
+        0, or what the command returns; 1 for an error of the user's, 130 when interrupted. Without a command the help
+        is printed. A mistake of use ends the process with 2, as argparse does.
     """
+    arguments = _parser().parse_args(argv)
+    if arguments.command is None:
+        arguments.parser.print_help()
+        return 0
+    try:
+        COMMANDS[arguments.command].check(arguments)
+        module = import_module(f"esg_transformers.cli.{arguments.command.replace(' ', '_')}")
+        return module.run(arguments) or 0
+    except KeyboardInterrupt:
+        print("esg-transformers: interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _is_of_the_user(error):
+            raise
+        if os.environ.get("TRANSFORMERS_VERBOSITY") == "debug":
+            traceback.print_exc()
+        print(f"esg-transformers: error: {_message(error)}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    """A parser of all commands; it sets `command`, or without one `parser`, whose help is asked for."""
     parser = argparse.ArgumentParser(
         prog="esg-transformers",
         description="Find every event that is both seen and heard in a video: train, evaluate and use ESG-Net.",
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, train, finetune, calibrate, evaluate, localize):
-        _add_command(commands, command, command.__name__.rpartition(".")[2])
-    for group, summary, members in (
-        (
-            "corpus",
-            "Make, check and share a corpus.",
-            (corpus_build, corpus_validate, corpus_describe, corpus_simulate, corpus_push),
-        ),
-        ("annotations", "Convert annotations and found events between formats.", (annotations_convert,)),
-        ("metric", "Share the metric.", (metric_push,)),
-    ):
-        subparser = commands.add_parser(group, help=summary, description=summary)
-        subcommands = subparser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-        for command in members:
-            _add_command(subcommands, command, command.__name__.rpartition("_")[2])
-    arguments = parser.parse_args(argv)
-    try:
-        return arguments.run(arguments) or 0
-    except (ValueError, OSError, ImportError, StrictDataclassError, HTTPError) as error:
-        logger.debug("The error was raised here:", exc_info=True)  # shown with TRANSFORMERS_VERBOSITY=debug
-        print(f"esg-transformers: error: {_message(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("esg-transformers: interrupted.", file=sys.stderr)
-        return 130
+    parser.add_argument("--version", action="version", version=f"%(prog)s {esg_transformers.__version__}")
+    parser.set_defaults(command=None, parser=parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands_of = {"": commands}
+    for name, command in COMMANDS.items():
+        group, _, last = name.rpartition(" ")
+        if group not in commands_of:
+            parser_of_group = commands.add_parser(group, help=GROUPS[group], description=GROUPS[group])
+            parser_of_group.set_defaults(parser=parser_of_group)
+            commands_of[group] = parser_of_group.add_subparsers(title="commands", metavar="COMMAND")
+        parser_of_command = commands_of[group].add_parser(
+            last, help=command.description.splitlines()[0], description=command.description
+        )
+        command.add_options(parser_of_command)
+        parser_of_command.set_defaults(command=name)
+    return parser
 
 
-def _add_command(commands, command: ModuleType, name: str) -> None:
-    """A parser for one command: a module with a docstring, `add_arguments(parser)` and `run(arguments)`."""
-    summary = (command.__doc__ or "").strip()
-    subparser = commands.add_parser(name, help=summary.splitlines()[0], description=summary)
-    command.add_arguments(subparser)
-    subparser.set_defaults(run=command.run)
+def _is_of_the_user(error: Exception) -> bool:
+    """True for an error that the user can mend, which is shown in one line, without a traceback."""
+    if isinstance(error, ValueError | OSError | ImportError):
+        return True
+    # HTTPError is that of the client which huggingface_hub has chosen.
+    from huggingface_hub.errors import HTTPError, StrictDataclassError  # type: ignore[attr-defined]
+
+    return isinstance(error, StrictDataclassError | HTTPError)
 
 
 def _message(error: Exception) -> str:
-    """What an error says, without the traceback that a worker of a `DataLoader` puts before it."""
+    """The message of an error, without the traceback that a worker of a `DataLoader` puts before it."""
     message = str(error)
     if "in DataLoader worker process" in message:
         return message.rpartition(f"\n{type(error).__name__}: ")[2].rstrip()

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
 from esg_transformers.annotations.formats import read_annotations
+from esg_transformers.cli.checks import check_source
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.feature_folder import FeatureFolder
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet, read_feature_set
@@ -21,50 +22,25 @@ from esg_transformers.training.model import check_dataset
 LocalizationModel = EsgNetForEventLocalization | UnavForEventLocalization
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--corpus`, or `--annotations` with `--features` and `--feature-set`."""
-    group = parser.add_argument_group("where the features are", "Give --corpus, or the three others.")
-    group.add_argument("--corpus", metavar="DIR", help="a corpus folder, as `esg-transformers corpus build` writes it")
-    group.add_argument("--annotations", metavar="FILE", help="an annotation file, of any format by its suffix")
-    group.add_argument("--features", metavar="DIR", help="a folder of .npy feature files")
-    add_feature_set_argument(group)
-
-
-def add_feature_set_argument(parser: argparse._ActionsContainer) -> None:
-    """`--feature-set`; see `named_feature_set`."""
-    parser.add_argument(
-        "--feature-set",
-        metavar="NAME_OR_JSON",
-        help=f"what the feature files are: {' or '.join(sorted(FEATURE_SETS))}, or a JSON file that says so",
-    )
-
-
-def is_given(arguments: argparse.Namespace) -> bool:
-    """Whether any of the options was used."""
-    return any((arguments.corpus, arguments.annotations, arguments.features, arguments.feature_set))
-
-
 def open_source(
     arguments: argparse.Namespace, split: str, label2id: dict[str, int] | None = None
 ) -> EventCorpus | FeatureFolder:
     """The examples of one split.
 
     Args:
-        arguments: with the options of `add_source_arguments`.
+        arguments: with the options of `add_source_options`.
         split: its name.
         label2id: the classes of a model to be used on them; by default those of the source.
 
     Raises:
         ValueError: if the options do not name one source.
     """
-    folder = (arguments.annotations, arguments.features, arguments.feature_set)
-    if arguments.corpus and not any(folder):
+    check_source(arguments)
+    if arguments.corpus:
         return EventCorpus(arguments.corpus, split)
-    if all(folder) and not arguments.corpus:
-        feature_set = named_feature_set(arguments.feature_set)
-        annotations = read_annotations(arguments.annotations, label2id=label2id)
-        return FeatureFolder(annotations, arguments.features, feature_set, split)
-    raise ValueError("Give either --corpus, or all of --annotations, --features and --feature-set.")
+    feature_set = named_feature_set(arguments.feature_set)
+    annotations = read_annotations(arguments.annotations, label2id=label2id)
+    return FeatureFolder(annotations, arguments.features, feature_set, split)
 
 
 def named_feature_set(name: str) -> FeatureSet:

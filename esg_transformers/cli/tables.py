@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from esg_transformers.annotations.activitynet import write_activitynet_results
@@ -109,18 +108,8 @@ def training_summary(progress: TrainingProgress, output: str) -> str:
     )
 
 
-def check_folder_of(path: str | None) -> None:
-    """Refuse a result file in a folder that does not exist: before the work, not after it.
-
-    Raises:
-        FileNotFoundError: naming the folder.
-    """
-    if path is not None and not Path(path).parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {Path(path).parent}. Make it first.")
-
-
 def write_predictions(
-    path: str | os.PathLike, video_ids: Iterable[str], events: Iterable[Sequence[Mapping[str, Any]]]
+    path: str | os.PathLike[str], video_ids: Iterable[str], events: Iterable[Sequence[Mapping[str, Any]]]
 ) -> None:
     """Write found events in the layout of ActivityNet's results (`scan_activitynet_results`); in one step."""
     videos = {}

@@ -1,5 +1,6 @@
 """What a training run can be told; also the options of `esg-transformers train`."""
 
+import argparse
 import os
 import re
 from collections.abc import Mapping
@@ -114,3 +115,33 @@ class LocalizationTrainingArguments:
             return cls(**(asdict(defaults or cls()) | content | dict(given or {})))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+# Settings of `finetune` where none are given.
+FINETUNING = LocalizationTrainingArguments(
+    epochs=30, warmup_epochs=2, min_epoch_steps=20, patience=10, learning_rate=1e-3, batch_size=8, ema_decay=0.99
+)
+
+
+def add_settings(parser: argparse.ArgumentParser, defaults: LocalizationTrainingArguments) -> None:
+    """An option for each setting of a training run, and `--config` for a file of them."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--config", metavar="FILE", help="settings in YAML or JSON; options given here win over it")
+    for setting in fields(defaults):
+        default = getattr(defaults, setting.name)
+        group.add_argument(
+            f"--{setting.name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=f"{setting.metadata['help']} (default: {default})",
+            **({"action": argparse.BooleanOptionalAction} if setting.type is bool else {"type": setting.type}),
+        )
+
+
+def read_settings(
+    arguments: argparse.Namespace, defaults: LocalizationTrainingArguments
+) -> LocalizationTrainingArguments:
+    """The settings of options that were given, over those of the file of `--config`, over the defaults."""
+    given = {setting.name: vars(arguments)[setting.name] for setting in fields(defaults) if setting.name in arguments}
+    if arguments.config is None:
+        return LocalizationTrainingArguments(**(vars(defaults) | given))
+    return LocalizationTrainingArguments.from_file(arguments.config, given, defaults)

@@ -38,8 +38,8 @@ from transformers import PreTrainedModel
 
 from esg_transformers import EsgNetConfig, EsgNetProcessor, UnavConfig, UnavForEventLocalization
 from esg_transformers.annotations.formats import read_annotations
-from esg_transformers.cli.sources import add_source_arguments, named_feature_set, open_source
-from esg_transformers.cli.train import add_settings, read_settings
+from esg_transformers.cli.options import add_source_options
+from esg_transformers.cli.sources import named_feature_set, open_source
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.example import Example
 from esg_transformers.corpora.feature_folder import FeatureFolder
@@ -53,7 +53,7 @@ from esg_transformers.models.esg_net.configuration_esg_net import SIZES
 from esg_transformers.models.esg_net.loss_esg_net import step_targets
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetDependencyExperts
 from esg_transformers.simulation.features import SimulatedVideos, simulate_splits
-from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.arguments import LocalizationTrainingArguments, add_settings, read_settings
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
 
@@ -343,7 +343,7 @@ def main() -> None:
     runner.add_argument("--without", choices=["visual", "audio"], help="a stream that is missing in all videos")
     runner.add_argument("--without-branch", choices=["temporal", "cooccurrence"], help="of the dependency experts")
     runner.add_argument("--result", required=True, metavar="FILE", help="JSON file to write")
-    add_source_arguments(runner)
+    add_source_options(runner)
     runner.add_argument("--noisy", metavar="DIR", help="other features of the test videos, beside --features")
     runner.add_argument("--one-stream", metavar="FILE", help="ids of the test videos with one-stream distractors")
     simulation = runner.add_argument_group("simulated features", "Where no corpus and no annotations are given.")

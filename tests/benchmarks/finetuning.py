@@ -25,7 +25,6 @@ import torch
 from accelerate import Accelerator
 
 from esg_transformers.annotations.unav import read_unav_annotations
-from esg_transformers.cli.finetune import SETTINGS
 from esg_transformers.cli.main import main as esg_transformers
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.example import Example
@@ -38,7 +37,7 @@ from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocal
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.simulation.clips import make_workshop_clips
 from esg_transformers.simulation.features import simulate_splits
-from esg_transformers.training.arguments import LocalizationTrainingArguments
+from esg_transformers.training.arguments import FINETUNING, LocalizationTrainingArguments
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
 
@@ -46,7 +45,7 @@ SIZES = (10, 50, 200)
 BASE_TRAINING = LocalizationTrainingArguments(
     epochs=25, warmup_epochs=2, learning_rate=2e-3, batch_size=8, ema_decay=0.99, tracker="none"
 )
-SCRATCH = LocalizationTrainingArguments(**(vars(SETTINGS) | {"learning_rate": 2e-3, "tracker": "none"}))
+SCRATCH = LocalizationTrainingArguments(**(vars(FINETUNING) | {"learning_rate": 2e-3, "tracker": "none"}))
 WAYS: dict[str, dict[str, list[str]]] = {
     "clips": {
         "fine-tuned": [],

@@ -4,7 +4,8 @@ import shutil
 import pytest
 from transformers import AutoProcessor
 
-from esg_transformers.cli.calibrate import parse_target
+from esg_transformers.cli.calibrate import target_of
+from esg_transformers.cli.checks import parse_target
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.evaluation import AlarmsPerHour, BestF1, LowestCost, PrecisionAtLeast, RecallAtLeast
 
@@ -139,7 +140,7 @@ def test_a_split_without_events_is_refused_and_nothing_is_written(run, write_fea
     ],
 )
 def test_a_target_is_named_with_its_numbers(text, target):
-    assert parse_target(text) == target
+    assert target_of(*parse_target(text)) == target
 
 
 @pytest.mark.parametrize(

@@ -43,5 +43,7 @@ def test_unclear_sources_and_pictures_are_refused(refused, corpus, annotations, 
     assert "Give either --corpus, or --annotations" in refused("corpus", "describe")
     assert "Give either --corpus" in refused("corpus", "describe", "--corpus", corpus, "--annotations", annotations)
     words = ["corpus", "describe", "--annotations", annotations]
-    assert "is no name of a picture" in refused(*words, "--picture", tmp_path / "picture.exe")
+    assert "picture.exe; its suffix must be one of .png, .svg, .pdf" in refused(
+        *words, "--picture", tmp_path / "picture.exe"
+    )
     assert "there is no folder" in refused(*words, "--json", tmp_path / "nowhere" / "a.json")

@@ -9,6 +9,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 from esg_transformers.annotations.formats import read_annotations
 from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli import localize
+from esg_transformers.cli.options import seconds_of_classes
 from esg_transformers.corpora.dataset import EventCorpus
 
 LOW = {"--threshold": 0.001}  # the model has hardly been trained
@@ -164,13 +165,13 @@ def test_an_interrupted_run_says_how_to_go_on(run, trained, folder, tmp_path, mo
     ],
 )
 def test_seconds_are_for_all_classes_or_for_each_of_some(text, seconds):
-    assert localize.seconds_of_classes(text) == seconds
+    assert seconds_of_classes(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "alarm", "alarm=", "alarm=1,door", "=1"])
 def test_what_is_no_seconds_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is neither a number of seconds nor such a list as"):
-        localize.seconds_of_classes(text)
+        seconds_of_classes(text)
 
 
 @pytest.mark.parametrize("option", ["--to=html,doc", "--lanes=semantic,road", "--min-duration=soon"])

@@ -1,34 +1,98 @@
+import importlib.util
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
+import esg_transformers
+from esg_transformers.cli import options
+from esg_transformers.cli.commands import COMMANDS, GROUPS
 from esg_transformers.cli.main import main
+from esg_transformers.corpora import feature_sets
+from esg_transformers.localization.trace import Evidence
+from esg_transformers.models.esg_net import configuration_esg_net
 
-COMMANDS = ("demo", "train", "finetune", "calibrate", "evaluate", "localize")
+HEAVY = {"accelerate", "av", "datasets", "evaluate", "huggingface_hub", "matplotlib", "torch", "transformers"}
+CALL = """
+import sys
+from esg_transformers.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as ended:
+    code = ended.code
+print("code", code, *sys.modules)
+"""
 
 
-def test_without_a_command_the_usage_is_shown(capsys):
+def printed_until_the_end(capsys, *words):
+    """What is printed by a call that ends the process without an error, as a request for help does."""
     with pytest.raises(SystemExit) as ended:
-        main([])
-    assert ended.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
-
-
-def test_the_help_lists_every_command(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
+        main(words)
     assert ended.value.code == 0
-    text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["corpus"], ["annotations"], ["metric"]])
+def test_without_a_command_the_help_is_shown(words, capsys):
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert shown == printed_until_the_end(capsys, *words, "--help")
+
+
+def test_the_help_lists_every_command_with_its_summary(capsys):
+    shown = " ".join(printed_until_the_end(capsys, "--help").split())
+    for name, command in COMMANDS.items():
+        group, _, last = name.rpartition(" ")
+        summary = GROUPS[group] if group else command.description.splitlines()[0]
+        assert f" {group or last} {summary}" in shown
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert printed_until_the_end(capsys, "--version") == f"esg-transformers {esg_transformers.__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_its_options(command, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
-    assert ended.value.code == 0
-    assert f"usage: esg-transformers {command} [-h]" in capsys.readouterr().out
+def test_every_command_explains_its_options_and_has_a_module(command, capsys):
+    shown = printed_until_the_end(capsys, *command.split(), "--help")
+    assert f"usage: esg-transformers {command} [-h]" in shown
+    assert importlib.util.find_spec(f"esg_transformers.cli.{command.replace(' ', '_')}")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        ([], 0),
+        (["train", "--help"], 0),
+        (["nonsense"], 2),
+        (["localize", "--wrong"], 2),
+        (["corpus", "simulate", "--output", "o", "--feature-set", "none"], 2),
+        (["localize", "--model", "m"], 1),
+        (["train", "--output", "o", "--corpus", "c", "--batch-size", "0"], 1),
+    ],
+)
+def test_help_and_mistakes_of_use_import_no_heavy_library(words, code):
+    ended = subprocess.run([sys.executable, "-c", CALL, *words], capture_output=True, text=True, timeout=60)
+    _, returned, *modules = ended.stdout.splitlines()[-1].split()
+    assert returned == str(code)
+    assert not HEAVY & set(modules)
+
+
+def test_names_that_options_repeat_are_those_of_the_rooms():
+    assert tuple(configuration_esg_net.SIZES) == options.SIZES
+    assert tuple(feature_sets.FEATURE_SETS) == options.FEATURE_SETS
+    assert set(options.LANES) <= {field.name for field in fields(Evidence)}
+
+
+def test_the_error_of_a_command_has_its_traceback_where_transformers_is_told_to_debug(monkeypatch, capsys, tmp_path):
+    words = ["localize", str(tmp_path / "nowhere.mp4"), "--model", "m"]
+    assert main(words) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "debug")
+    assert main(words) == 1
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
 
 
 def test_the_error_of_a_worker_is_told_without_its_traceback(refused, clips, tmp_path):

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from esg_transformers.cli.tables import (
-    check_folder_of,
     class_table,
     comparison_table,
     detection_table,
@@ -137,11 +136,3 @@ def test_predictions_that_cannot_be_written_leave_the_older_ones(tmp_path):
         write_predictions(path, ["a"], [[{"start": 0.5, "end": 2.0, "label": "alarm", "score": object()}]])
     assert path.read_text() == "an older result"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_result_file_needs_a_folder_that_exists(tmp_path):
-    check_folder_of(None)
-    check_folder_of("found.json")
-    check_folder_of(str(tmp_path / "found.json"))
-    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere. Make it first"):
-        check_folder_of(str(tmp_path / "nowhere" / "found.json"))

@@ -22,6 +22,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
 
 from esg_transformers import EsgNetConfig
+from esg_transformers.cli.commands import COMMANDS
 from esg_transformers.corpora.feature_sets import FEATURE_SETS
 from esg_transformers.encoders import i3d_vggish
 from esg_transformers.encoders.spectral import SpectralEncoder
@@ -245,7 +246,7 @@ def test_commands_in_a_card_are_commands_with_these_options(name):
         else:
             assert program == "esg-transformers"
             parser = argparse.ArgumentParser()
-            importlib.import_module(f"esg_transformers.cli.{script}").add_arguments(parser)
+            COMMANDS[script].add_options(parser)
             parser.parse_args(words)
 
 

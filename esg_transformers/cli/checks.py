@@ -1,0 +1,156 @@
+"""Checks of a command's options before its libraries are imported: combinations, suffixes, folders to write to."""
+
+import argparse
+from pathlib import Path
+
+from esg_transformers.files import check_folder_of
+from esg_transformers.training.arguments import FINETUNING, LocalizationTrainingArguments, read_settings
+
+SOURCE = ("corpus", "annotations", "features", "feature_set")
+# Options of `localize` that do not apply to a corpus.
+VIDEO_OPTIONS = (
+    "visual_model",
+    "audio_model",
+    "top_k",
+    "merge_gap",
+    "min_duration",
+    "to",
+    "output_dir",
+    "lanes",
+    "num_workers",
+)
+PICTURES = (".png", ".svg", ".pdf")
+TARGETS = {"precision": 1, "recall": 1, "f1": 0, "cost": 2, "alarms-per-hour": 1}  # numbers that each takes
+
+
+def check_source(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not name one source of features and events.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    given = [bool(vars(arguments)[name]) for name in SOURCE]
+    if given not in ([True, False, False, False], [False, True, True, True]):
+        raise ValueError("Give either --corpus, or all of --annotations, --features and --feature-set.")
+
+
+def check_train(arguments: argparse.Namespace) -> None:
+    """Check the settings and the source of `train`."""
+    read_settings(arguments, LocalizationTrainingArguments())
+    check_source(arguments)
+
+
+def check_finetune(arguments: argparse.Namespace) -> None:
+    """Check the settings of `finetune`."""
+    read_settings(arguments, FINETUNING)
+
+
+def check_calibrate(arguments: argparse.Namespace) -> None:
+    """Check the target and the source of `calibrate`."""
+    parse_target(arguments.target)
+    check_source(arguments)
+
+
+def parse_target(text: str) -> tuple[str, list[float]]:
+    """Name and numbers of the target that `--target` gives.
+
+    Raises:
+        ValueError: if it gives none.
+
+    >>> parse_target("cost=5:1")
+    ('cost', [5.0, 1.0])
+    """
+    name, equals, value = text.partition("=")
+    try:
+        numbers = [float(number) for number in value.split(":")] if equals else []
+    except ValueError:
+        numbers = []
+    if len(numbers) != TARGETS.get(name) or (equals and not numbers):
+        raise ValueError(
+            f"--target is {text!r}; expected precision=0.9, recall=0.8, f1, cost=5:1 or alarms-per-hour=2, with "
+            "numbers of your own."
+        )
+    return name, numbers
+
+
+def check_evaluate(arguments: argparse.Namespace) -> None:
+    """Check the files and the source of `evaluate`."""
+    _check_folders(arguments.output, arguments.errors, arguments.report)
+    if arguments.errors and Path(arguments.errors).suffix != ".png":
+        raise ValueError(f"--errors draws a .png; got {arguments.errors}.")
+    check_source(arguments)
+
+
+def check_localize(arguments: argparse.Namespace) -> None:
+    """Check the files of `localize`, and that its options are for videos, or for a corpus."""
+    if bool(arguments.videos) == any(vars(arguments)[name] for name in SOURCE):
+        raise ValueError(
+            "Give either video files, or a corpus (--corpus, or --annotations, --features, --feature-set)."
+        )
+    _check_folders(arguments.output)
+    suffix = Path(arguments.output or "").suffix
+    if arguments.output and suffix not in (".json", ".jsonl"):
+        raise ValueError(f"--output writes a .json or a .jsonl; got {arguments.output}.")
+    if arguments.videos:
+        if (arguments.lanes and "html" not in arguments.to) or (arguments.output_dir and not arguments.to):
+            raise ValueError("--lanes goes with --to html, and --output-dir with --to.")
+        return
+    given = [f"--{name.replace('_', '-')}" for name in VIDEO_OPTIONS if vars(arguments)[name]]
+    if suffix == ".jsonl":
+        given.append("--output FILE.jsonl")
+    if given:
+        raise ValueError(f"For video files, not for a corpus: {', '.join(given)}.")
+    check_source(arguments)
+
+
+def check_corpus_build(arguments: argparse.Namespace) -> None:
+    """Check the source and the encoder of `corpus build`."""
+    given = [bool(option) for option in (arguments.videos, arguments.features, arguments.feature_set)]
+    if given not in ([True, False, False], [False, True, True]):
+        raise ValueError("Give either --videos, or both of --features and --feature-set.")
+    has_models = bool(arguments.visual_model or arguments.audio_model)
+    if has_models and arguments.encoder != "hub":
+        raise ValueError("--visual-model and --audio-model go with --encoder hub.")
+    if arguments.features and arguments.encoder:
+        raise ValueError("--encoder goes with --videos: feature files are encoded already.")
+    if arguments.encoder == "hub" and not has_models:
+        raise ValueError("--encoder hub needs --visual-model, --audio-model, or both.")
+
+
+def check_corpus_validate(arguments: argparse.Namespace) -> None:
+    """Check the source and the file of `corpus validate`."""
+    _check_folders(arguments.json)
+    has_features = (bool(arguments.features), bool(arguments.feature_set))
+    beside_annotations = any((arguments.annotations, *has_features, arguments.videos))
+    of_annotations = arguments.annotations and has_features in ((False, False), (True, True))
+    if beside_annotations if arguments.corpus else not of_annotations:
+        raise ValueError(
+            "Give either --corpus, or --annotations, alone or with --features and --feature-set or with --videos."
+        )
+
+
+def check_corpus_describe(arguments: argparse.Namespace) -> None:
+    """Check the source and the files of `corpus describe`."""
+    _check_folders(arguments.picture, arguments.json)
+    if arguments.picture and Path(arguments.picture).suffix.lower() not in PICTURES:
+        raise ValueError(f"--picture is {arguments.picture}; its suffix must be one of {', '.join(PICTURES)}.")
+    if bool(arguments.corpus) == bool(arguments.annotations) or (arguments.corpus and arguments.feature_set):
+        raise ValueError("Give either --corpus, or --annotations and, for the reach of a pyramid, --feature-set.")
+
+
+def check_corpus_simulate(arguments: argparse.Namespace) -> None:
+    """Check the numbers of videos of `corpus simulate`."""
+    num_videos = {split: getattr(arguments, split) for split in ("train", "validation", "test")}
+    if min(num_videos.values()) < 0 or not any(num_videos.values()):
+        raise ValueError(f"Give 0 or more videos for each split, and any for one; got {num_videos}.")
+
+
+def check_annotations_convert(arguments: argparse.Namespace) -> None:
+    """Check the file of `annotations convert`."""
+    _check_folders(arguments.output)
+
+
+def _check_folders(*paths: str | None) -> None:
+    for path in paths:
+        if path is not None:
+            check_folder_of(path)

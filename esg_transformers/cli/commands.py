@@ -1,0 +1,385 @@
+"""The commands of `esg-transformers`: their names, descriptions and options.
+
+The work of a command is in the module of its name, whose `run(arguments)` is imported when the command runs. So the
+help and a mistake of use cost no import of torch, transformers or datasets.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from esg_transformers.annotations import FORMATS
+from esg_transformers.cli.checks import (
+    check_annotations_convert,
+    check_calibrate,
+    check_corpus_build,
+    check_corpus_describe,
+    check_corpus_simulate,
+    check_corpus_validate,
+    check_evaluate,
+    check_finetune,
+    check_localize,
+    check_train,
+)
+from esg_transformers.cli.options import (
+    FEATURE_SETS,
+    LANES,
+    READABLE_FORMATS,
+    SIZES,
+    SUFFIXES,
+    add_annotation_options,
+    add_feature_set_option,
+    add_hub_encoder_options,
+    add_push_options,
+    add_source_options,
+    names_of_files,
+    names_of_lanes,
+    numbers_of_grid,
+    seconds_of_classes,
+)
+from esg_transformers.training.arguments import FINETUNING, LocalizationTrainingArguments, add_settings
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and its options.
+
+    Args:
+        description: of what it does; the first line is shown in the list of commands.
+        add_options: adds its options to a parser.
+        check: raises `ValueError` or `OSError` for options that do not go together.
+    """
+
+    description: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    check: Callable[[argparse.Namespace], None] = lambda arguments: None
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", default="demo", metavar="DIR", help="folder for everything made (default: demo)")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser)
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder of the trained model and its checkpoints"
+    )
+    parser.add_argument("--size", choices=SIZES, default="base", help="size of the model (default: base)")
+    add_settings(parser, LocalizationTrainingArguments())
+
+
+def _add_finetune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="the trained model to start from")
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="a corpus with splits train and validation")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder of the fine-tuned model and its checkpoints"
+    )
+    parser.add_argument(
+        "--freeze", nargs="+", default=[], metavar="PART", help="parts whose weights stay, such as model.embeddings"
+    )
+    parser.add_argument(
+        "--lora-rank", type=int, metavar="RANK", help="train adapters of this rank in place of the body (needs peft)"
+    )
+    add_settings(parser, FINETUNING)
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="DIR", help="the folder of a trained model")
+    add_source_options(parser)
+    parser.add_argument("--split", default="validation", help="the split to choose on (default: validation)")
+    parser.add_argument(
+        "--target",
+        required=True,
+        help="what each class is to reach: precision=0.9, recall=0.8, f1, cost=5:1 (a miss costs 5 times a false "
+        "alarm), or alarms-per-hour=2 (of all classes together)",
+    )
+    criterion = parser.add_mutually_exclusive_group()
+    criterion.add_argument(
+        "--tiou", type=float, default=0.5, help="overlap with a true event that makes a hit (default: 0.5)"
+    )
+    criterion.add_argument(
+        "--collar",
+        type=float,
+        metavar="SECONDS",
+        help="instead: how far start and end may be off; the end by a fifth of the event's length too, as in DESED",
+    )
+    parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
+    add_source_options(parser)
+    parser.add_argument("--split", default="test", help="the split to score (default: test)")
+    parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
+    parser.add_argument("--output", metavar="FILE", help="write the found events here, in the layout of ActivityNet")
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="give 95 percent intervals, from N resamples of the videos, such as 1000 (default: none)",
+    )
+    parser.add_argument(
+        "--against", metavar="FILE", help="compare with what another model found, which its --output wrote"
+    )
+    parser.add_argument("--errors", metavar="FILE.png", help="analyse the errors: print them, and draw them here")
+    parser.add_argument("--report", metavar="FILE.json", help="write all figures here")
+
+
+def _add_localize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "videos", nargs="*", metavar="VIDEO_OR_FOLDER", help="video and sound files, and folders of them"
+    )
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
+    parser.add_argument(
+        "--threshold", type=float, help="score that an event needs (default: those of `calibrate`, or else 0.3)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write the events of all videos here: a .json in the layout of ActivityNet's results, or a .jsonl of one "
+        "line a video, which an interrupted run goes on with",
+    )
+    _add_localize_videos(parser)
+    add_source_options(parser)
+    parser.add_argument("--split", default="test", help="the split of the corpus (default: test)")
+
+
+def _add_localize_videos(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("videos")
+    add_hub_encoder_options(
+        group, "the {} model of transformers that the corpus was encoded with (`corpus build --encoder hub`)"
+    )
+    group.add_argument("--top-k", type=int, metavar="K", help="the most events of one video (default: all)")
+    group.add_argument(
+        "--merge-gap",
+        type=seconds_of_classes,
+        metavar="SECONDS",
+        help="make one event of two of a class with no more than this between them; "
+        "for some classes: 'alarm=0.5,door slamming=1'",
+    )
+    group.add_argument(
+        "--min-duration",
+        type=seconds_of_classes,
+        metavar="SECONDS",
+        help="leave out events that are shorter; for some classes as --merge-gap",
+    )
+    group.add_argument(
+        "--to",
+        type=names_of_files,
+        default=[],
+        metavar="FORMAT,...",
+        help=f"write a file for each video in each of these formats: {', '.join(SUFFIXES)}; existing files are "
+        "replaced",
+    )
+    group.add_argument(
+        "--output-dir", metavar="DIR", help="where --to writes; created if missing (default: the current directory)"
+    )
+    group.add_argument(
+        "--lanes",
+        type=names_of_lanes,
+        default=[],
+        metavar="LANE,...",
+        help=f"show in the html what the model computed for every step: {', '.join(LANES)}",
+    )
+    group.add_argument(
+        "--num-workers", type=int, default=0, metavar="N", help="processes to localize in (default: 0, in this one)"
+    )
+
+
+def _add_corpus_build(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("videos or features", "Give --videos, or --features and --feature-set.")
+    source.add_argument("--videos", metavar="DIR", help="folder of the videos, each named after its id")
+    source.add_argument("--features", metavar="DIR", help="folder of .npy feature files")
+    add_feature_set_option(source)
+    source.add_argument("--encoder", choices=["spectral", "hub"], help="encoder of the videos (default: spectral)")
+    add_hub_encoder_options(
+        source,
+        "with --encoder hub: {} model of transformers, as a folder or a repository OWNER/NAME of the Hub",
+    )
+    source.add_argument(
+        "--grid",
+        type=numbers_of_grid,
+        metavar="FRAME_RATE,STRIDE,WINDOW",
+        help="frames per second, and frames; videos are encoded on it, feature files resampled to it",
+    )
+    annotations = parser.add_argument_group("events")
+    annotations.add_argument("--annotations", required=True, metavar="FILE", help="the true events, in any format")
+    add_annotation_options(annotations)
+    parser.add_argument("--output", required=True, metavar="DIR", help="the corpus folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace a corpus that is there already")
+    parser.add_argument(
+        "--videos-per-shard", type=int, default=128, metavar="N", help="videos of a file (default: 128)"
+    )
+    parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="processes that build (default: 2)")
+
+
+def _add_corpus_validate(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("source", "Give --corpus, or --annotations, alone or with features or videos.")
+    source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
+    source.add_argument("--annotations", metavar="FILE", help="the true events, in any format")
+    add_annotation_options(source)
+    source.add_argument("--features", metavar="DIR", help="folder of .npy feature files; needs --feature-set")
+    add_feature_set_option(source)
+    source.add_argument("--videos", metavar="DIR", help="folder of the videos, each named after its id")
+    parser.add_argument("--model", metavar="DIR", help="the folder of a model that has to know the labels")
+    parser.add_argument("--json", metavar="FILE", help="write all problems and counts here")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 on warnings too")
+
+
+def _add_corpus_describe(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("source", "Give --corpus or --annotations.")
+    source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
+    source.add_argument("--annotations", metavar="FILE", help="events, in any format")
+    add_annotation_options(source)
+    add_feature_set_option(source)
+    parser.add_argument("--levels", type=int, default=6, metavar="N", help="of the temporal pyramid (default: 6)")
+    parser.add_argument("--picture", metavar="FILE", help="draw it here, .png, .svg or .pdf")
+    parser.add_argument("--json", metavar="FILE", help="write all figures here")
+
+
+def _add_corpus_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, metavar="DIR", help="the corpus folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace a corpus that is there already")
+    parser.add_argument("--classes", type=int, default=20, metavar="N", help="classes of events (default: 20)")
+    for split, number in (("train", 300), ("validation", 100), ("test", 100)):
+        parser.add_argument(
+            f"--{split}", type=int, default=number, metavar="N", help=f"videos of this split (default: {number})"
+        )
+    parser.add_argument(
+        "--feature-set",
+        choices=FEATURE_SETS,
+        default="i3d-vggish",
+        help="feature set whose grid and sizes to take (default: i3d-vggish)",
+    )
+    parser.add_argument(
+        "--difficulty", type=float, default=1.0, help="factor on noise, distractors and jitter (default: 1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    parser.add_argument(
+        "--num-workers", type=int, default=0, metavar="N", help="processes that build beside this one (default: 0)"
+    )
+
+
+def _add_corpus_push(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", metavar="DIR", help="the corpus folder")
+    add_push_options(parser, "dataset")
+
+
+def _add_annotations_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help="a file, or a folder of files of one video each")
+    parser.add_argument(
+        "output", metavar="OUT", help="a file, or a folder where the format has a file per video and there are several"
+    )
+    parser.add_argument(
+        "--from",
+        dest="source_format",
+        choices=READABLE_FORMATS,
+        metavar="FORMAT",
+        help=f"the format of IN (default: by suffix and content): {', '.join(READABLE_FORMATS)}",
+    )
+    parser.add_argument(
+        "--to",
+        dest="target_format",
+        choices=list(FORMATS),
+        metavar="FORMAT",
+        help=f"the format of OUT (default: by suffix; .json is unav): {', '.join(FORMATS)}",
+    )
+    parser.add_argument(
+        "--frame-rate", type=float, metavar="FPS", help="frames per second, for a format that counts frames"
+    )
+    parser.add_argument(
+        "--media", metavar="DIR", help="folder of the videos, each named after its id: measure what IN does not say"
+    )
+    parser.add_argument(
+        "--split", default="train", metavar="NAME", help="the split of videos for which IN says none (default: train)"
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE", help="annotations whose classes these are: their ids are kept, others refused"
+    )
+
+
+def _add_metric_push(parser: argparse.ArgumentParser) -> None:
+    add_push_options(parser, "Space")
+
+
+# By name; the module of a command has underscores in place of spaces.
+COMMANDS = {
+    "demo": Command(
+        "Make simulated videos, encode them, train on them, evaluate and localize. Offline.\n\n"
+        "Interrupted? Run the same command again: finished parts are kept.",
+        _add_demo,
+    ),
+    "train": Command(
+        "Train ESG-Net on a corpus.\n\n"
+        "Also under `accelerate launch -m esg_transformers train ...`. Interrupted? Run the same command again: "
+        "training resumes from the last checkpoint.",
+        _add_train,
+        check_train,
+    ),
+    "finetune": Command(
+        "Fine-tune a trained model on a corpus, with the classes of that corpus.\n\n"
+        "Classes that the model knows by name keep their weights; others start with new ones. The output folder is a "
+        "model with a score threshold for each class, a model card and a learning curve. Interrupted? Run the same "
+        "command again: training resumes from the last checkpoint.",
+        _add_finetune,
+        check_finetune,
+    ),
+    "calibrate": Command(
+        "Choose a score threshold for each class, on a validation split.\n\n"
+        "The thresholds are written into the processor of the model, where `localize` and the pipeline read them. "
+        "Choose them on videos that the model was not trained on; report figures on videos of a third split.",
+        _add_calibrate,
+        check_calibrate,
+    ),
+    "evaluate": Command("Score a model on a split of a corpus.", _add_evaluate, check_evaluate),
+    "localize": Command(
+        "Find the events of videos, or of a split of a corpus.\n\n"
+        "With --output FILE.jsonl, an interrupted run can be resumed: run the same command again, and finished videos "
+        "are skipped.",
+        _add_localize,
+        check_localize,
+    ),
+    "corpus build": Command(
+        "Build a corpus from videos or feature files, with their annotations.\n\n"
+        "Interrupted? Run the same command again: finished files are kept.",
+        _add_corpus_build,
+        check_corpus_build,
+    ),
+    "corpus validate": Command(
+        "Check a corpus, or annotations with their features or videos, and report every problem.\n\n"
+        "Exit code: 0 if there is no error (with --strict: nor a warning), 1 otherwise.",
+        _add_corpus_validate,
+        check_corpus_validate,
+    ),
+    "corpus describe": Command(
+        "Describe a corpus or annotations: counts, durations, overlap, event lengths, with a picture.",
+        _add_corpus_describe,
+        check_corpus_describe,
+    ),
+    "corpus simulate": Command(
+        "Write a corpus of simulated features, for first steps and tests.", _add_corpus_simulate, check_corpus_simulate
+    ),
+    "corpus push": Command(
+        "Push a corpus to the Hub as a dataset.\n\n"
+        "Nothing leaves the machine unless this command is run. The access token is that of `hf auth login`, or "
+        "HF_TOKEN.",
+        _add_corpus_push,
+    ),
+    "annotations convert": Command(
+        "Convert annotations or found events from one format to another.",
+        _add_annotations_convert,
+        check_annotations_convert,
+    ),
+    "metric push": Command(
+        'Push the metric to the Hub as a Space, for `evaluate.load("OWNER/NAME")`.\n\n'
+        "Nothing leaves the machine unless this command is run. The access token is that of `hf auth login`, or "
+        "HF_TOKEN.",
+        _add_metric_push,
+    ),
+}
+GROUPS = {
+    "corpus": "Make, check and share a corpus.",
+    "annotations": "Convert annotations and found events between formats.",
+    "metric": "Share the metric.",
+}
