@@ -2,15 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
 
-.PHONY: demo test common-tests check bench clean
+.PHONY: demo test test-fast common-tests check types bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/esg-transformers demo --output demo
 
-# In two processes, each of up to 900 MB: 11 minutes on two cores.
+# In two processes, each of up to 900 MB.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# Without the tests that start processes or train.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 # transformers' own test mixins, from its source distribution, against our model, config and processor.
 common-tests: $(VENV)/.installed-dev
@@ -26,18 +31,22 @@ bench: $(VENV)/.installed
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/typos
+	$(BIN)/mypy
+
+types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 # constraints.txt pins torch to a version with a CPU build, before anything else can ask for a newer one.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
 # What the tests need beyond that.
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[dev]"
 	touch $@
 
 clean:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from esg_transformers.models.unav.configuration_unav import UnavConfig
     from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The module of each public name, imported when the name is first used.
 _MODULES = {

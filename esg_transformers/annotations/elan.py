@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -121,7 +121,7 @@ def _new_document(video_id: str, events: tuple[Event, ...]) -> ElementTree.Eleme
         "ANNOTATION_DOCUMENT",
         {
             "AUTHOR": "esg_transformers",
-            "DATE": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "DATE": datetime.now(UTC).isoformat(timespec="seconds"),
             "FORMAT": "3.0",
             "VERSION": "3.0",
             SCHEMA_LOCATION: SCHEMA,
