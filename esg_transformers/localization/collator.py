@@ -1,6 +1,7 @@
-"""Examples to batches."""
+"""Batches of examples, padded and labelled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from transformers import BatchFeature
 
@@ -12,25 +13,32 @@ class EventLocalizationCollator:
     """Pads examples to one batch with labels; fits `torch.utils.data.DataLoader` and `transformers.Trainer`.
 
     Args:
-        processor: what pads, and converts seconds to grid positions.
+        processor: pads the features, and converts seconds to grid positions.
     """
 
     def __init__(self, processor: EsgNetProcessor):
         self.processor = processor
 
     def __call__(self, examples: Sequence[Example]) -> BatchFeature:
-        """See `EsgNetProcessor.__call__` for what a batch holds.
+        """Batch as [`EsgNetProcessor.__call__`] describes it.
 
         Raises:
             ValueError: naming the videos of the batch, if the features of one cannot be used.
         """
-        try:
+        with naming_videos(examples):
             return self.processor(
                 [example["visual_features"] for example in examples],
                 [example["audio_features"] for example in examples],
                 segments=[example["segments"] for example in examples],
                 labels=[example["labels"] for example in examples],
             )
-        except ValueError as error:
-            videos = ", ".join(example["video_id"] for example in examples)
-            raise ValueError(f"{error} (The batch holds, from video 0 on: {videos}.)") from error
+
+
+@contextmanager
+def naming_videos(examples: Sequence[Example]) -> Iterator[None]:
+    """Context manager that adds the video ids of a batch to a `ValueError`, which counts videos from 0."""
+    try:
+        yield
+    except ValueError as error:
+        videos = ", ".join(example["video_id"] for example in examples)
+        raise ValueError(f"{error} (The batch holds, from video 0 on: {videos}.)") from error

@@ -1,4 +1,4 @@
-"""A model over a data set: events of every video, and their score against the truth."""
+"""Events of every video of a data set, and their score against the true events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from esg_transformers.corpora.example import Example, VideoDataset
 from esg_transformers.evaluation import mean_average_precision
-from esg_transformers.localization.collator import EventLocalizationCollator
+from esg_transformers.localization.collator import naming_videos
+from esg_transformers.models.esg_net.pipeline_esg_net import localize_windows
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor, event_list
 from esg_transformers.models.esg_net.windows_esg_net import Span, WindowCandidates, feature_windows
 
@@ -22,7 +23,7 @@ Events = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Localized:
-    """What was found in the N videos of a data set, and the truth, video by video in its order.
+    """Found and true events of the N videos of a data set, in its order.
 
     Args:
         video_ids: N ids.
@@ -45,21 +46,24 @@ def localize_dataset(
     batch_size: int = 16,
     threshold: float | Sequence[float] = 0.0,
 ) -> Localized:
-    """Events of every video of a data set, each process taking its share; long videos in windows, as in the pipeline.
+    """Events of every video of a data set; each process takes a share, and long videos go in windows.
 
     Args:
-        model: in any mode; it is used in evaluation mode and left as it was.
+        model: in any mode; it runs in evaluation mode and is left in the mode it had.
         processor: of the model.
-        dataset: of examples, see `Example`.
-        accelerator: where to compute, and which processes share the work.
-        batch_size: videos, or windows of long ones, of one forward pass.
+        dataset: its items are examples, see [`Example`].
+        accelerator: device and processes to run on.
+        batch_size: videos, or windows of long videos, in one forward pass.
         threshold: score that an event needs: one for all, or one for each class.
 
     Returns:
-        On every process, all videos of the data set.
+        On every process, the events of all videos of the data set.
+
+    Raises:
+        ValueError: naming the videos of the batch, if the features of one cannot be used.
     """
     num_videos, num_processes = len(dataset), accelerator.num_processes
-    # As many in each process, some twice if need be: where weights are sharded, all have to make the same calls.
+    # Every process takes the same number of videos, some of them twice: sharded weights need the same calls everywhere.
     rounds = range(-(-num_videos // num_processes))
     mine = [(round * num_processes + accelerator.process_index) % num_videos for round in rounds]
     subset: Dataset[Example] = torch.utils.data.Subset(cast(Dataset[Example], dataset), mine)
@@ -94,26 +98,25 @@ def _candidates(
     batch_size: int,
     threshold: float | Sequence[float],
 ) -> list[list[WindowCandidates]]:
-    """Of each example, the candidates of its windows."""
-    collate = EventLocalizationCollator(processor)
+    """Candidates of the windows of each example; windows of several examples share a forward pass."""
     windows: list[tuple[int, Span, Example]] = []
     for index, example in enumerate(examples):
         for span, visual, audio in feature_windows([example], processor.window_steps, model.config.pyramid_levels):
-            window: Example = {**example, "visual_features": visual, "audio_features": audio}
-            windows.append((index, span, window))
+            windows.append(
+                (index, span, cast(Example, {**example, "visual_features": visual, "audio_features": audio}))
+            )
     batches = [windows[first : first + batch_size] for first in range(0, len(windows), batch_size)]
     candidates: list[list[WindowCandidates]] = [[] for _ in examples]
     most = max(gather_object([len(batches)])) if accelerator.num_processes > 1 else len(batches)
-    for call in range(most):
-        part = batches[min(call, len(batches) - 1)]
-        batch = collate([window for _, _, window in part])
-        batch.pop("segment_labels"), batch.pop("class_labels")
+    for call in range(most):  # a process with fewer windows repeats its last batch and drops the results
+        indices, spans, parts = zip(*batches[min(call, len(batches) - 1)], strict=True)
+        with naming_videos(parts):
+            inputs = processor([part["visual_features"] for part in parts], [part["audio_features"] for part in parts])
         with torch.inference_mode(), accelerator.autocast():
-            outputs = model(**batch.to(accelerator.device))
+            found = localize_windows(model, processor, inputs.to(accelerator.device), spans, threshold)
         if call < len(batches):
-            found = processor.window_candidates(outputs, [span for _, span, _ in part], threshold)
-            for (index, _, _), of_window in zip(part, found, strict=True):
-                candidates[index].append(of_window)
+            for index, window in zip(indices, found, strict=True):
+                candidates[index].append(window.candidates)
     return candidates
 
 
@@ -124,6 +127,6 @@ def evaluate_dataset(
     accelerator: Accelerator,
     batch_size: int = 16,
 ) -> dict[str, Any]:
-    """`mean_average_precision` of a model on a data set; see `localize_dataset` for the arguments."""
+    """`mean_average_precision` of a model on a data set; arguments as in [`localize_dataset`]."""
     localized = localize_dataset(model, processor, dataset, accelerator, batch_size)
     return mean_average_precision(localized.found, localized.true)

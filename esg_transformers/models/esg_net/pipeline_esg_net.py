@@ -1,16 +1,89 @@
-"""From the features of a video to its events, as a transformers pipeline that travels with a checkpoint."""
+"""From the features of a video to its events, as a transformers pipeline that travels with a checkpoint.
+
+S semantic stages, N layers of MoDE, E experts, C classes.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 
-from .processing_esg_net import event_list
-from .windows_esg_net import feature_windows
+from .processing_esg_net import EsgNetProcessor, event_list
+from .windows_esg_net import Span, WindowCandidates, feature_windows
 
 Seconds = float | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class WindowTrace:
+    """Intermediate outputs of ESG-Net at the t steps that a window answers for.
+
+    Args:
+        semantic (`Tensor` of shape `(S, 3, t, C)`, float16):
+            Class probabilities by semantic stage and stream (visual, audio, fused); `None` without ESI.
+        router (`Tensor` of shape `(N, t, E)`, float16):
+            Weights of the experts by layer, on the finest level of the pyramid; `None` without MoDE.
+    """
+
+    semantic: Tensor | None
+    router: Tensor | None
+
+
+@dataclass(frozen=True)
+class LocalizedWindow:
+    """Results of one window.
+
+    Args:
+        candidates (`WindowCandidates`): for `EsgNetProcessor.post_process_windows`.
+        trace (`WindowTrace`, *optional*): from the same forward pass; `None` if it was not asked for.
+    """
+
+    candidates: WindowCandidates
+    trace: WindowTrace | None
+
+
+def localize_windows(
+    model: Any,
+    processor: EsgNetProcessor,
+    inputs: Mapping[str, Tensor],
+    spans: Sequence[Span],
+    threshold: float | Sequence[float] = 0.0,
+    with_trace: bool = False,
+) -> list[LocalizedWindow]:
+    """Run B windows, of any videos, through a model in one forward pass.
+
+    Args:
+        model: in evaluation mode.
+        processor: of the model.
+        inputs: of the model: the B windows, padded by the processor, on the model's device.
+        spans: B positions of the windows in their videos, see `feature_windows`.
+        threshold: score that an event needs: one for all, or one for each class.
+        with_trace: keep the semantic probabilities and router weights of each window too.
+
+    Returns:
+        B results, on the CPU.
+    """
+    outputs = model(**inputs)
+    candidates = processor.window_candidates(outputs, spans, threshold)
+    traces = [_window_trace(outputs, row, span) if with_trace else None for row, span in enumerate(spans)]
+    return [LocalizedWindow(*results) for results in zip(candidates, traces, strict=True)]
+
+
+def _window_trace(outputs: Any, row: int, span: Span) -> WindowTrace:
+    """Trace of one window of a batch; models other than ESG-Net have neither part."""
+    steps = slice(span.answers_from - span.first, span.answers_to - span.first)
+    semantic, router = outputs.get("semantic_logits"), outputs.get("router_weights")
+    if semantic is not None:
+        stages = torch.stack([logits[row, :, steps] for logits in semantic])  # (S, 3, t, C)
+        semantic = stages.sigmoid().half().cpu()
+    if router is not None:  # the points of the finest level come first
+        router = torch.stack([weights[row, steps] for weights in router]).half().cpu()  # (N, t, E)
+    return WindowTrace(semantic, router)
 
 
 class EsgNetPipeline(ChunkPipeline):
@@ -95,22 +168,26 @@ class EsgNetPipeline(ChunkPipeline):
         yield video
 
     def preprocess(self, video: Any) -> Iterator[dict[str, Any]]:
-        """Make a batch of one of each window of a video."""
-        blocks = self.feature_blocks(video)
+        """Model inputs of each window of a video: a batch of one, with its `span`, `duration` and `is_last`."""
+        yield from self.window_inputs(self.feature_blocks(video))
+
+    def window_inputs(self, blocks: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """As `preprocess`, from the features of a video in blocks."""
         first = next(blocks)
         levels = self.model.config.pyramid_levels
         for span, visual, audio in feature_windows(chain([first], blocks), self.processor.window_steps, levels):
             batch = self.processor([visual], [audio])
             yield {**batch, "span": span, "duration": float(first["duration"]), "is_last": span.is_last}
 
-    def _forward(self, inputs: Mapping[str, Any], threshold: float | None = None) -> dict[str, Any]:
+    def _forward(
+        self, inputs: Mapping[str, Any], threshold: float | None = None, with_trace: bool = False
+    ) -> dict[str, Any]:
         inputs = dict(inputs)
         rest = {name: inputs.pop(name) for name in ("span", "duration", "is_last")}
-        outputs = self.model(**inputs)
-        is_batch = isinstance(rest["span"], list)
+        is_batch = isinstance(rest["span"], list)  # the base class batches if `batch_size` is above 1
         spans = rest.pop("span") if is_batch else [rest.pop("span")]
-        candidates = self.processor.window_candidates(outputs, spans, self._thresholds(threshold))
-        return {"candidates": candidates if is_batch else candidates[0], **rest}
+        windows = localize_windows(self.model, self.processor, inputs, spans, self._thresholds(threshold), with_trace)
+        return {"window": windows if is_batch else windows[0], **rest}
 
     def postprocess(
         self,
@@ -121,7 +198,7 @@ class EsgNetPipeline(ChunkPipeline):
         min_duration: Seconds = 0.0,
     ) -> list[dict[str, Any]]:
         """Events of one video, best first."""
-        candidates = [window["candidates"] for window in windows]
+        candidates = [output["window"].candidates for output in windows]
         events = self.processor.post_process_windows(candidates, self._thresholds(threshold), windows[-1]["duration"])
         found = merge_events(event_list(events, self.model.config.id2label), merge_gap)
         lasting = [
