@@ -11,6 +11,7 @@ what it is registered in (see `esg_transformers.registration`).
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from esg_transformers.moved import keep_old_paths
 from esg_transformers.registration import register_when_imported
 
 if TYPE_CHECKING:
@@ -79,3 +80,4 @@ def __dir__() -> list[str]:
 
 
 register_when_imported()
+keep_old_paths()

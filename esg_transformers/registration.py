@@ -102,8 +102,8 @@ class _Finder(MetaPathFinder):
         """The spec that the other finders give, with a loader that registers after it has loaded."""
         if fullname.partition(".")[0] not in ("transformers", "esg_transformers"):
             return None
-        for finder in sys.meta_path:
-            if finder is not self and (spec := finder.find_spec(fullname, path, target)) is not None:
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            if (spec := finder.find_spec(fullname, path, target)) is not None:
                 if spec.loader is not None:
                     spec.loader.exec_module = self._counted(spec.loader.exec_module)  # type: ignore[method-assign, assignment]
                 return spec

@@ -27,6 +27,7 @@ FLOORS = {
     "visualization": 5,
     "training": 6,
     "cli": 7,
+    "moved": 7,
     "registration": 7,
     "__init__": 8,
     "__main__": 8,

@@ -6,8 +6,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 
-import esg_transformers
 from esg_transformers.cli.commands import COMMANDS, GROUPS
 
 
@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         is printed. A mistake of use ends the process with 2, as argparse does.
     """
     arguments = _parser().parse_args(argv)
+    if arguments.version:
+        print(f"esg-transformers {version('esg-transformers')}")
+        return 0
     if arguments.command is None:
         arguments.parser.print_help()
         return 0
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="esg-transformers",
         description="Find every event that is both seen and heard in a video: train, evaluate and use ESG-Net.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {esg_transformers.__version__}")
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
     parser.set_defaults(command=None, parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands_of = {"": commands}

@@ -49,7 +49,8 @@ def test_the_help_lists_every_command_with_its_summary(capsys):
 
 
 def test_the_version_is_that_of_the_package(capsys):
-    assert printed_until_the_end(capsys, "--version") == f"esg-transformers {esg_transformers.__version__}\n"
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"esg-transformers {esg_transformers.__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
