@@ -1,16 +1,16 @@
-"""How fast corpora are read into float32 batches, and in how much memory: `python tests/benchmarks/corpus.py`.
+"""Speed and memory of reading corpora into float32 batches: `python tests/benchmarks/corpus.py`.
 
 Videos are like those of UnAV-100 with ONE-PEACE features: about 170 steps, 2 x 1536 channels, float16, random. A sample
-counts when it lies in a padded float32 batch of 16 in the process that trains; what the system has read before stays in
-its cache. Figures are medians; their ratios are what can be compared between machines. With `--large` a corpus of 8 GB
-is built and read by a process that may use 2 GB.
+counts when it is in a padded float32 batch of 16 in the training process; the file cache of the system stays warm.
+Figures are medians; only their ratios can be compared between machines. With `--large`, a process that may use 2 GB
+builds and reads a corpus of 8 GB.
 """
 
 import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -36,8 +36,8 @@ LIMIT = 2 * 2**30  # bytes of memory of a process that reads the large corpus
 COLLATE = EventLocalizationCollator(EsgNetProcessor(16.0, 4, 16, 1536, 1536))
 
 
-class RandomVideos(Dataset):
-    """Random features, made when they are asked for, of 120 to 220 steps."""
+class RandomVideos(Dataset[Example]):
+    """Random features of 120 to 219 steps, computed on access."""
 
     labels = ("alarm", "speech")
     feature_spec = replace(ONE_PEACE.feature_spec, encoder=EncoderId("random", "1"))
@@ -68,8 +68,8 @@ class RandomVideos(Dataset):
         )
 
 
-class PlainDatasets(Dataset):
-    """The corpus as `datasets` reads it in the torch format, for comparison."""
+class PlainDatasets(Dataset[dict[str, Any]]):
+    """A corpus read by `datasets` in the torch format, for comparison."""
 
     def __init__(self, folder: Path):
         columns = ["visual_features", "audio_features"]
@@ -80,44 +80,46 @@ class PlainDatasets(Dataset):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self._rows[index]
+        row: dict[str, Any] = self._rows[index]
         events = row.pop("events")
         segments = np.array([(event["start"], event["end"]) for event in events])
         return row | {"segments": segments, "labels": np.array([event["label"] for event in events])}
 
 
 def build(folder: Path, videos: RandomVideos) -> float:
-    """Videos a second."""
+    """Build a corpus; returns videos per second."""
     start = time.perf_counter()
     write_corpus(folder, {"train": videos})
     return len(videos) / (time.perf_counter() - start)
 
 
 def write_feature_files(folder: Path, videos: RandomVideos) -> FeatureFolder:
-    """The same videos as a folder of `.npy` files."""
+    """Write the same videos as a folder of `.npy` files."""
     folder.mkdir()
     annotated = {}
     for example in (videos[index] for index in range(len(videos))):
-        video_id = example["video_id"]
-        np.save(folder / f"{video_id}{ONE_PEACE.visual_suffixes[0]}.npy", example["visual_features"])
-        np.save(folder / f"{video_id}{ONE_PEACE.audio_suffixes[0]}.npy", example["audio_features"])
+        video_id, visual, audio = example["video_id"], example["visual_features"], example["audio_features"]
+        assert visual is not None and audio is not None
+        np.save(folder / f"{video_id}{ONE_PEACE.visual_suffixes[0]}.npy", visual)
+        np.save(folder / f"{video_id}{ONE_PEACE.audio_suffixes[0]}.npy", audio)
         events = (Event(0.0, 5.0, "alarm"), Event(2.0, 9.0, "speech"))
         annotated[video_id] = AnnotatedVideo(video_id, example["duration"], "train", events)
     return FeatureFolder(Annotations(annotated, videos.labels), folder, ONE_PEACE, "train")
 
 
-def samples_per_second(batches: Callable[[], Iterable], num_samples: int, repeats: int) -> float:
+def samples_per_second(batches: Iterable[object], num_samples: int, repeats: int) -> float:
+    """Median speed of going through all batches."""
     rates = []
     for _ in range(repeats):
         start = time.perf_counter()
-        for _batch in batches():
+        for _batch in batches:
             pass
         rates.append(num_samples / (time.perf_counter() - start))
     return median(rates)
 
 
 def speed(folder: Path, num_videos: int, repeats: int) -> None:
-    """Ways of reading, in the process that trains and with 2 workers."""
+    """Print the speed of three data sets, read in the training process and by 2 workers."""
     videos = RandomVideos(num_videos)
     built = build(folder / "corpus", videos)
     ways: dict[str, Any] = {
@@ -129,7 +131,7 @@ def speed(folder: Path, num_videos: int, repeats: int) -> None:
     for name, dataset in ways.items():
         for num_workers in (0, 2):
             loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=COLLATE, num_workers=num_workers)
-            rates[name, num_workers] = samples_per_second(lambda loader=loader: loader, num_videos, repeats)
+            rates[name, num_workers] = samples_per_second(loader, num_videos, repeats)
     slowest = min(rates.values())
     print(f"\n{num_videos} videos, built at {built:.0f} videos/s; in brackets how many times the slowest\n")
     print("| samples/s into float32 batches of 16 | in process | 2 workers |\n|---|---|---|")
@@ -139,13 +141,13 @@ def speed(folder: Path, num_videos: int, repeats: int) -> None:
 
 
 def large(folder: Path, num_videos: int) -> None:
-    """A corpus of 8 GB, built and read in 2 GB: what is mapped from a file does not count, as it can be dropped."""
+    """Build and read a corpus of 8 GB in 2 GB; mapped files do not count, since the system can drop their pages."""
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     videos = RandomVideos(num_videos)
     built = build(folder / "large", videos)
     corpus = EventCorpus(folder / "large", "train")
     loader = DataLoader(corpus, batch_size=16, shuffle=True, collate_fn=COLLATE)
-    read = samples_per_second(lambda: loader, num_videos, repeats=1)
+    read = samples_per_second(loader, num_videos, repeats=1)
     size = sum(path.stat().st_size for path in (folder / "large").rglob("*.parquet"))
     print(f"\n{size / 1e9:.1f} GB built at {built:.0f} and read at {read:.0f} videos/s within 2 GB")
 
@@ -155,7 +157,7 @@ def main() -> None:
     parser.add_argument(
         "--videos", type=int, default=2048, help="videos of the table, 1 MB each in two copies (default: 2048)"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="timed readings of each kind (default: 5)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed readings of each kind (default: 3)")
     parser.add_argument("--large", action="store_true", help="build and read 8 GB in 2 GB; needs 17 GB of disk")
     arguments = parser.parse_args()
     datasets.disable_progress_bars()

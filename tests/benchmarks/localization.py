@@ -1,12 +1,12 @@
-"""From video files to events: speed by encoder, memory by length, seams: `python tests/benchmarks/localization.py`.
+"""From video files to events: speed, memory and seams between windows: `python tests/benchmarks/localization.py`.
 
-The video is a clip of the simulated workshop at 320x240, H.264 and AAC, 25 frames per second, whose packets are
-repeated until the file is as long as wanted. Weights are random: neither time nor memory depends on them, but for the
-number of events. The real-time factor is the time taken over the length of the video; the ratios in one run are what
-can be compared between machines.
+The video is a clip of the simulated workshop at 320x240, H.264 and AAC, 25 frames per second; its packets are repeated
+up to the wanted length. Weights are random: time and memory depend on them only through the number of events. The
+real-time factor is the processing time divided by the length of the video; only ratios within one run can be compared
+between machines.
 
-`seams` joins the test clips of `make demo` to one long video, in random order, and scores the events that windows of
-several lengths find in it.
+`seams` joins the test clips of `make demo` in random order to one long video and scores the events that are found in it
+with windows of several lengths.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -26,6 +27,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, CLIPConfig, C
 from esg_transformers import I3dConfig, I3dModel, VggishConfig, VggishModel
 from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.corpora.example import ExampleList
+from esg_transformers.encoders.encoder import AudioVisualEncoder
 from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
@@ -42,7 +44,7 @@ MIB = 2**20
 
 
 def repeated(clips: list[Path], path: Path) -> Path:
-    """One file in which clips of the same codecs follow on each other, their packets as they are."""
+    """Concatenate clips of the same codecs into one file, without encoding them again."""
     with av.open(str(path), "w") as output:
         streams: dict[str, av.stream.Stream] = {}
         offset = 0.0
@@ -51,7 +53,7 @@ def repeated(clips: list[Path], path: Path) -> Path:
                 for stream in container.streams if not streams else ():
                     streams[stream.type] = output.add_stream_from_template(stream)
                 for packet in container.demux():
-                    # The signal to flush a decoder; the silence before the start that an AAC encoder needs.
+                    # The first has no data and only flushes a decoder; the second is the priming of an AAC encoder.
                     if packet.dts is None or packet.pts < 0:
                         continue
                     shift = round(offset / packet.time_base)
@@ -63,7 +65,7 @@ def repeated(clips: list[Path], path: Path) -> Path:
 
 
 def workshop_clip(path: Path, seconds: float) -> Path:
-    """A clip of the workshop at 320x240."""
+    """Write a clip of the workshop at 320x240."""
     random = np.random.default_rng(0)
     scenario = draw_scenario(random, seconds)
     zoom = 320 // WIDTH
@@ -72,15 +74,15 @@ def workshop_clip(path: Path, seconds: float) -> Path:
     return path
 
 
-def localizer_for(encoder, size: str = "base", **fields):
-    """A pipeline with random weights for the features of an encoder, of 20 classes."""
+def localizer_for(encoder: AudioVisualEncoder, size: str = "base", **fields: Any) -> Any:
+    """A pipeline with random weights for the features of an encoder and 20 classes."""
     source = ExampleList([], tuple(f"class {index}" for index in range(20)), encoder.feature_spec)
     model, processor = new_model(source, size, **fields)
     return pipeline(TASK, model=model, processor=processor, encoder=encoder)
 
 
 def hub_encoder(folder: Path) -> HubEncoder:
-    """CLIP ViT-B/32 and AST, at the sizes of their published checkpoints, with random weights."""
+    """CLIP ViT-B/32 and AST with random weights, at the sizes of their published checkpoints."""
     torch.manual_seed(0)
     CLIPModel(CLIPConfig()).save_pretrained(folder / "clip")
     CLIPImageProcessor().save_pretrained(folder / "clip")
@@ -90,11 +92,11 @@ def hub_encoder(folder: Path) -> HubEncoder:
 
 
 def print_speed(folder: Path) -> None:
-    """Real-time factor of each encoder that can run offline, with the base model."""
+    """Print the real-time factor of each encoder that runs offline, with the base model."""
     torch.manual_seed(0)
     i3d, vggish = I3dModel(I3dConfig(num_channels=3)), VggishModel(VggishConfig())
-    # Each on as much video as takes some seconds.
-    cases = [
+    # Video lengths at which each takes some seconds.
+    cases: list[tuple[str, AudioVisualEncoder, int]] = [
         ("default (`spectral`)", SpectralEncoder(), 600),
         ("CLIP ViT-B/32 + AST (`HubEncoder`)", hub_encoder(folder), 10),
         ("I3D RGB + VGGish, no optical flow", I3dVggishEncoder(i3d, None, vggish), 10),
@@ -114,7 +116,7 @@ def print_speed(folder: Path) -> None:
 
 
 def print_memory(folder: Path, minutes: list[int]) -> None:
-    """Time and memory of the default encoder and the base model by the length of the video, each in its own process."""
+    """Print time and memory of the default encoder and the base model by video length, each in its own process."""
     clip = workshop_clip(folder / "clip.mp4", 60.0)
     print("| minutes of video | real-time factor | most memory, MiB | events |\n|---|---|---|---|")
     for length in minutes:
@@ -124,22 +126,21 @@ def print_memory(folder: Path, minutes: list[int]) -> None:
 
 
 def localize_one(video: str) -> None:
-    """A row of `print_memory`, by a process that may use no more than 2 GB (mapped files do not count)."""
+    """Print a row of `print_memory`, in a process that may use 2 GB (mapped files do not count)."""
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
-    # A bias towards events: a long video of a real site has some in every minute.
+    # With a high prior there are events in every minute, as in a long video of a real site.
     localizer = localizer_for(SpectralEncoder(), prior_probability=0.29)
     start = time.perf_counter()
     events = localizer(video)
     seconds = time.perf_counter() - start
-    with av.open(video) as container:
-        length = container.duration / av.time_base
+    length = av_duration(Path(video))
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    memory = int(status["VmHWM"].split()[0]) * 1024 / MIB  # `ru_maxrss` would count that of the parent process too
+    memory = int(status["VmHWM"].split()[0]) * 1024 / MIB  # `ru_maxrss` would include the parent process
     print(f"| {length / 60:.0f} | {seconds / length:.3f} | {memory:.0f} | {len(events)} |")
 
 
 def print_seams(folder: Path, model: str, clips: Path, window_steps: list[int]) -> None:
-    """Scores on the test clips one by one, and joined to one video that is seen in windows of several lengths."""
+    """Print scores on the test clips one by one, and joined to one video with windows of several lengths."""
     videos = list(read_unav_annotations(clips / "annotations.json").split("test").videos.values())
     order = np.random.default_rng(0).permutation(len(videos))
     paths = [clips / "videos" / f"{videos[index].video_id}.mp4" for index in order]
@@ -151,8 +152,8 @@ def print_seams(folder: Path, model: str, clips: Path, window_steps: list[int]) 
     for steps in window_steps:
         localizer.processor.window_steps = steps
         events = localizer(joined, threshold=0.0)
-        # Back to the clips by their centres, so that all rows are scored alike.
-        of_clips: dict[str, list[dict]] = {str(path): [] for path in paths}
+        # Each event goes to the clip that its centre lies in, so that all rows are scored alike.
+        of_clips: dict[str, list[dict[str, Any]]] = {str(path): [] for path in paths}
         for event in events:
             index = min(np.searchsorted(starts, (event["start"] + event["end"]) / 2, side="right") - 1, len(paths) - 1)
             shifted = {"start": event["start"] - starts[index], "end": event["end"] - starts[index]}
@@ -169,16 +170,19 @@ def print_seams(folder: Path, model: str, clips: Path, window_steps: list[int]) 
 
 
 def av_duration(path: Path) -> float:
+    """Length of a file in seconds."""
     with av.open(str(path)) as container:
-        return container.duration / av.time_base
+        return float(container.duration / av.time_base)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", nargs="*", default=["speed", "memory"], help="speed, memory (default: both) or seams")
-    parser.add_argument("--minutes", type=int, nargs="+", default=[5, 30], help="of video, for the table of memory")
-    parser.add_argument("--model", default="demo/model", help="the model of the demo, for the table of seams")
-    parser.add_argument("--clips", type=Path, default=Path("demo/clips"), help="the clips of the demo, for the same")
+    parser.add_argument(
+        "--minutes", type=int, nargs="+", default=[5, 30], help="lengths of video, for the memory table"
+    )
+    parser.add_argument("--model", default="demo/model", help="model of the demo, for the seams table")
+    parser.add_argument("--clips", type=Path, default=Path("demo/clips"), help="clips of the demo, for the seams table")
     parser.add_argument("--window-steps", type=int, nargs="+", default=[64, 96, 128, 192, 256, 512, 100_000])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

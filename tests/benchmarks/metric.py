@@ -1,7 +1,8 @@
-"""Speed of the metric and of what is built on it: `python tests/benchmarks/metric.py`.
+"""Speed of the metric and of the statistics built on it: `python tests/benchmarks/metric.py`.
 
-Simulated results of the size of UnAV-100's test split: 2,167 videos with 1 to 5 true events, 100 predictions each, 100
-classes, 9 overlaps. Times are medians on one core; their ratios are what can be compared between machines.
+The results are simulated and as large as those of UnAV-100's test split: 2,167 videos with 1 to 5 true events, 100
+predictions each, 100 classes, 9 overlaps. Times are medians on one core; only their ratios can be compared between
+machines.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +27,11 @@ from esg_transformers.evaluation import (
 NUM_VIDEOS, NUM_PREDICTIONS, NUM_CLASSES = 2167, 100, 100
 DURATION = 42.0  # seconds of each video
 
-Videos = list[list[dict]]
+Videos = list[list[dict[str, Any]]]
 
 
 def simulated_results(seed: int = 0) -> tuple[Videos, Videos]:
-    """Predictions, half of them near a true event and higher in score, and the true events."""
+    """Predictions and true events; half of the predictions are near a true event and score higher."""
     rng = np.random.default_rng(seed)
     predictions, references = [], []
     for _ in range(NUM_VIDEOS):

@@ -1,17 +1,17 @@
-"""Size, cost and speed of the networks, ESG-Net against UnAV in one run: `python tests/benchmarks/network.py`.
+"""Size, cost and speed of ESG-Net and UnAV, in one run: `python tests/benchmarks/network.py`.
 
-Every figure is of random weights; accuracy plays no part here. FLOPs are those that `torch.utils.flop_counter` counts,
-two for each multiplication with addition, with attention written out (`attn_implementation="eager"`), since the counter
-does not know the fused kernels of the CPU. Saved activations are the tensors that autograd keeps for the backward pass,
-without parameters and inputs, with fused attention. Times are medians; their ratios are what can be compared between
-machines.
+All weights are random; accuracy plays no part. FLOPs are counted by `torch.utils.flop_counter`, two per multiplication
+with addition, and with `attn_implementation="eager"`, since the counter does not know the fused kernels of the CPU.
+Saved activations are the tensors that autograd keeps for the backward pass, without parameters and inputs, with fused
+attention. Times are medians; only their ratios can be compared between machines.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,31 +31,41 @@ I3D = {"visual_size": 2048, "audio_size": 128}
 ONE_PEACE = {"visual_size": 1536, "audio_size": 1536, "frame_rate": 16.0, "feature_stride": 4, "feature_window": 16}
 
 
-def esg_net(size: str, num_labels: int = NUM_CLASSES, **fields) -> torch.nn.Module:
-    return EsgNetForEventLocalization(EsgNetConfig.of_size(size, num_labels=num_labels, **fields)).eval()
+Model = EsgNetForEventLocalization | UnavForEventLocalization
 
 
-def unav(num_labels: int = NUM_CLASSES, **fields) -> torch.nn.Module:
-    return UnavForEventLocalization(UnavConfig(num_labels=num_labels, **fields)).eval()
+def esg_net(size: str, num_labels: int = NUM_CLASSES, **fields: Any) -> EsgNetForEventLocalization:
+    """An ESG-Net in evaluation mode."""
+    model = EsgNetForEventLocalization(EsgNetConfig.of_size(size, num_labels=num_labels, **fields))
+    model.eval()
+    return model
 
 
-def features(model: torch.nn.Module, num_steps: int, num_videos: int = 1) -> dict[str, torch.Tensor]:
+def unav(num_labels: int = NUM_CLASSES, **fields: Any) -> UnavForEventLocalization:
+    """A UnAV in evaluation mode."""
+    model = UnavForEventLocalization(UnavConfig(num_labels=num_labels, **fields))
+    model.eval()
+    return model
+
+
+def features(model: Model, num_steps: int, num_videos: int = 1) -> dict[str, torch.Tensor]:
+    """Random features for a model."""
     generator = torch.Generator().manual_seed(0)
     sizes = {"visual_features": model.config.visual_size, "audio_features": model.config.audio_size}
     return {name: torch.randn(num_videos, num_steps, size, generator=generator) for name, size in sizes.items()}
 
 
-def gflops(model: torch.nn.Module, num_steps: int = NUM_STEPS) -> float:
-    """GFLOPs of one video's forward pass, attention written out."""
+def gflops(model: Model, num_steps: int = NUM_STEPS) -> float:
+    """GFLOPs of the forward pass of one video, with eager attention."""
     model.config._attn_implementation = "eager"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**features(model, num_steps))
     model.config._attn_implementation = "sdpa"
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
-def saved_gigabytes(model: torch.nn.Module, num_steps: int = NUM_STEPS) -> float:
-    """GB that autograd keeps for the backward pass of one video with its loss."""
+def saved_gigabytes(model: Model, num_steps: int = NUM_STEPS) -> float:
+    """GB that autograd keeps for the backward pass of one video, its loss included."""
     batch = features(model, num_steps)
     labels = {"segment_labels": torch.tensor([[[10.0, 60.0]]]), "class_labels": torch.tensor([[1]])}
     known = {x.untyped_storage().data_ptr() for x in [*model.parameters(), *batch.values()]}
@@ -64,7 +74,7 @@ def saved_gigabytes(model: torch.nn.Module, num_steps: int = NUM_STEPS) -> float
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
-            saved[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor, so that its address is not used again
+            saved[storage.data_ptr()] = (storage.nbytes(), tensor)  # keeping the tensor keeps its address in use
         return tensor
 
     model.train()
@@ -75,7 +85,7 @@ def saved_gigabytes(model: torch.nn.Module, num_steps: int = NUM_STEPS) -> float
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median time of a call, after one that is not counted."""
+    """Median time of a call; the first call is not counted."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -84,27 +94,28 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
     return median(times[1:])
 
 
-def localize(model: torch.nn.Module, processor: EsgNetProcessor, num_steps: int = NUM_STEPS) -> Callable[[], object]:
-    """One video from features to events in seconds."""
+def localize(model: Model, processor: EsgNetProcessor, num_steps: int = NUM_STEPS) -> Callable[[], object]:
+    """A call that takes one video from features to events."""
     batch = features(model, num_steps)
 
-    def run():
+    def run() -> object:
         with torch.inference_mode():
             return processor.post_process_event_localization(model(**batch), durations=[72.0])
 
     return run
 
 
-def print_table(title: str, header: list[str], rows: list[list[object]]) -> None:
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table with a title; floats have three digits."""
     print(f"\n{title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for row in rows:
         print("| " + " | ".join(f"{x:.3g}" if isinstance(x, float) else str(x) for x in row) + " |")
 
 
 def sizes(repeats: int) -> None:
-    """Parameters, FLOPs, activations and latency against UnAV."""
+    """Print parameters, FLOPs, activations and latency against UnAV."""
     for name, fields in (("I3D + VGGish", I3D), ("ONE-PEACE", ONE_PEACE)):
-        models = {
+        models: dict[str, Model] = {
             "UnAV": unav(**fields),
             "ESG-Net base": esg_net("base", **fields),
             "ESG-Net small": esg_net("small", **fields),
@@ -126,7 +137,7 @@ def sizes(repeats: int) -> None:
 
 
 def classes() -> None:
-    """Cost against the number of classes."""
+    """Print the cost against the number of classes."""
     rows = []
     for num_labels in (20, 100, 200, 1000):
         model = esg_net("base", num_labels, **I3D)
@@ -138,7 +149,7 @@ def classes() -> None:
 
 
 def steps() -> None:
-    """Cost against the length of the video; without attention it should be in proportion to T."""
+    """Print the cost against the length of the video; without attention it is proportional to T."""
     model, rows = esg_net("base", **I3D), []
     for num_steps in (112, 224, 448, 896):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -151,7 +162,7 @@ def steps() -> None:
 
 
 def suppression(repeats: int) -> None:
-    """Decoding and soft suppression of crowded outputs."""
+    """Print the time of decoding and soft suppression of crowded outputs."""
     rows = []
     for num_videos in (1, 16):
         whole = seconds(
@@ -164,7 +175,7 @@ def suppression(repeats: int) -> None:
 
 
 def random_candidates(num_videos: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """12,000 segments of each video, of random place, length, score and class."""
+    """12,000 segments per video, of random position, length, score and class."""
     generator = torch.Generator().manual_seed(0)
     start = torch.rand(num_videos, 12000, generator=generator) * NUM_STEPS
     length = torch.rand(num_videos, 12000, generator=generator) * 60
@@ -174,7 +185,7 @@ def random_candidates(num_videos: int) -> tuple[torch.Tensor, torch.Tensor, torc
 
 
 def crowded_outputs(num_videos: int) -> object:
-    """Outputs of a model that takes every point and class for a candidate."""
+    """Outputs of a model in which every class of every point is a candidate."""
     model = esg_net("small", **I3D)
     model.classification_head.output.bias.data.fill_(-4.0)
     with torch.inference_mode():

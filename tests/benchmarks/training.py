@@ -1,8 +1,8 @@
-"""Speed of training, ESG-Net against UnAV in one run, and where its time goes: `python tests/benchmarks/training.py`.
+"""Training speed of ESG-Net and UnAV, in one run, and a profile of it: `python tests/benchmarks/training.py`.
 
-A training step is forward pass, loss, backward pass, clipping, AdamW and the averaged weights, on a batch of random
-features of T = 224 with 100 classes. Times are medians; their ratios are what can be compared between machines. The
-profile is of a real `train` run over a corpus of simulated features on disk, by Python's own profiler.
+A training step is forward pass, loss, backward pass, clipping, AdamW and averaged weights, on a batch of random
+features of T = 224 with 100 classes. Times are medians; only their ratios can be compared between machines. The profile
+is that of Python's profiler on a `train` run over a corpus of simulated features on disk.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from esg_transformers.training.loop import parameter_groups, train
 from esg_transformers.training.model import new_model
 
 NUM_STEPS, NUM_CLASSES = 224, 100
-# What of the profile counts as what, by file and function; cumulative times of functions that do not call each other.
+# Functions of the profile by file and name; none calls another of the same set, so cumulative times can be added.
 COMPUTE = {
     ("loop.py", "_backward"),
     ("accelerator.py", "clip_grad_norm_"),
@@ -38,6 +38,7 @@ READING = {("dataloader.py", "__next__")}
 
 
 def batch_of(size: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """A batch of random features with three events per video."""
     generator = torch.Generator().manual_seed(0)
     batch = {
         "visual_features": torch.randn(size, NUM_STEPS, 2048, generator=generator),
@@ -50,7 +51,7 @@ def batch_of(size: int, device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def seconds_of_a_step(model: torch.nn.Module, size: int, repeats: int, device: torch.device) -> float:
-    """Median time of a training step, after one that is not counted."""
+    """Median time of a training step; the first step is not counted."""
     model = model.to(device).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, LocalizationTrainingArguments()), lr=1e-4)
     average, batch = AveragedWeights(model, 0.999), batch_of(size, device)
@@ -69,9 +70,10 @@ def seconds_of_a_step(model: torch.nn.Module, size: int, repeats: int, device: t
 
 
 def print_against_unav(size: int, repeats: int, device: torch.device) -> None:
+    """Print the training speed of each network."""
     print(f"\n### A training step of {size} videos, T = {NUM_STEPS}, {NUM_CLASSES} classes\n")
     print("| | videos a second | times UnAV |\n|---|---|---|")
-    models = {
+    models: dict[str, torch.nn.Module] = {
         "UnAV": UnavForEventLocalization(UnavConfig(num_labels=NUM_CLASSES)),
         "ESG-Net base": EsgNetForEventLocalization(EsgNetConfig.of_size("base", num_labels=NUM_CLASSES)),
         "ESG-Net small": EsgNetForEventLocalization(EsgNetConfig.of_size("small", num_labels=NUM_CLASSES)),
@@ -83,7 +85,7 @@ def print_against_unav(size: int, repeats: int, device: torch.device) -> None:
 
 
 def print_profile(model_size: str, num_videos: int, num_workers: int) -> None:
-    """Where the time of one epoch goes, evaluation and checkpoints left out."""
+    """Print the shares of time of one epoch, without evaluation and checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
         splits = simulate_splits({"train": num_videos, "validation": 1}, num_classes=20)
         write_corpus(Path(folder) / "corpus", splits)
@@ -97,13 +99,13 @@ def print_profile(model_size: str, num_videos: int, num_workers: int) -> None:
     stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
 
     def seconds(which: set[tuple[str, str]]) -> float:
-        return sum(value[3] for (path, _, name), value in stats.items() if (Path(path).name, name) in which)
+        return sum(float(value[3]) for (path, _, name), value in stats.items() if (Path(path).name, name) in which)
 
     steps = next(
         value[3] for (path, _, name), value in stats.items() if (Path(path).name, name) == ("loop.py", "steps")
     )
     compute, reading = seconds(COMPUTE - {("optimizer.py", "step")}), seconds(READING)
-    # Accelerate's optimizer calls torch's, in a file of the same name: the outer one counts.
+    # Accelerate's optimizer calls torch's in a file of the same name; only the outer call counts.
     compute += max(
         value[3] for (path, _, name), value in stats.items() if (Path(path).name, name) == ("optimizer.py", "step")
     )
@@ -116,7 +118,7 @@ def print_profile(model_size: str, num_videos: int, num_workers: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=3, help="steps that are timed (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps (default: 3)")
     arguments = parser.parse_args()
     device = Accelerator().device
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}")
