@@ -28,11 +28,12 @@ from typing import Any
 import torch
 from convert_esg_net_to_hf import convert, description_of, read_weights
 from huggingface_hub.errors import StrictDataclassError
-from model_folders import check_tensors, load_afresh, new_folder, sha256
+from model_folders import check_tensors, load_afresh
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel
 
 import esg_transformers
+from esg_transformers.files import new_folder, sha256_of
 from esg_transformers.hub import push_files
 
 SUMS = "SHA256SUMS"
@@ -204,7 +205,7 @@ def classes_named(hub_config: Path) -> list[str]:
 def write_sums(folder: Path) -> None:
     """Write `SHA256SUMS`: digests as `sha256sum` writes them, each after a comment that tells the file's size."""
     lines = [
-        f"# {path.stat().st_size} bytes\n{sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        f"# {path.stat().st_size} bytes\n{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n"
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from convert_unav_to_hf import RENAMES as UNAV_RENAMES
 from huggingface_hub.errors import StrictDataclassError
-from model_folders import check_tensors, load_afresh, new_folder, sha256
+from model_folders import check_tensors, load_afresh
 from safetensors.torch import load_file
 from torch import Tensor
 from torch_checkpoints import Renames, fit, load_checkpoint, renamed
@@ -38,6 +38,7 @@ from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalizati
 from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet
+from esg_transformers.files import new_folder, sha256_of
 from esg_transformers.training.checkpoints import AVERAGE, STATE, WEIGHTS
 from esg_transformers.training.loop import CHECKPOINTS
 from esg_transformers.training.lora import add_lora, merged_state_dict
@@ -117,7 +118,7 @@ def weights_of_run(source: Path, averaged: bool) -> dict[str, Tensor]:
     path = steps[-1] / (AVERAGE if averaged else WEIGHTS)
     try:
         written = json.loads((steps[-1] / STATE).read_text(encoding="utf-8"))["files"][path.name]
-        is_whole = path.stat().st_size == written["size"] and sha256(path) == written["sha256"]
+        is_whole = path.stat().st_size == written["size"] and sha256_of(path) == written["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{steps[-1]} is no whole checkpoint: {type(error).__name__}: {error}.") from error
     if not is_whole:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 from feature_networks import load_state_dict, write_folder
-from model_folders import sha256
 from torch_checkpoints import Renames
 
 from esg_transformers import I3dConfig, I3dModel, I3dProcessor
+from esg_transformers.files import sha256_of
 
 CLASSIFIER = "conv3d_0c_1x1."
 FIRST = "conv3d_1a_7x7.conv3d.weight"
@@ -93,7 +93,7 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> I3dModel:
     card = MODEL_CARD.format(
         stream="RGB" if stream == "rgb" else "optical flow",
         source=source.name,
-        sha256=sha256(source),
+        sha256=sha256_of(source),
         output=output.name,
         shape=(24, 240, 320, 3) if stream == "rgb" else (24, 256, 344, 2),
         dtype="uint8" if stream == "rgb" else "float32",

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from model_folders import new_folder, sha256
 from torch import Tensor
 from torch_checkpoints import Renames, fit, load_checkpoint, renamed
 
 from esg_transformers import EsgNetProcessor, UnavConfig, UnavForEventLocalization
 from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet
+from esg_transformers.files import new_folder, sha256_of
 
 # Applied to every key of the checkpoint, one after the other. In UnAV, V is the visual and A the audio stream, Va the
 # visual stream that has looked at the audio.
@@ -140,7 +140,7 @@ def convert(
     card = MODEL_CARD.format(
         feature_set=feature_set.name,
         source=source.name,
-        sha256=sha256(source),
+        sha256=sha256_of(source),
         weights="moving average (`state_dict_ema`)" if averaged else "raw (`state_dict`)",
         epoch="not told" if epoch is None else epoch,
         visual_size=feature_set.visual_size,

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from feature_networks import load_state_dict, write_folder
-from model_folders import sha256
 from torch_checkpoints import Renames
 
 from esg_transformers import VggishConfig, VggishModel, VggishProcessor
+from esg_transformers.files import sha256_of
 
 # Upstream counts activations and pooling as layers, too.
 RENAMES: Renames = (
@@ -82,7 +82,7 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> VggishModel:
         raise ValueError(f"{source} is no VGGish: it has no `embeddings.0.bias` and `embeddings.4.bias`.")
     model = VggishModel(VggishConfig(intermediate_size=widths[0], hidden_size=widths[1]))
     card = MODEL_CARD.format(
-        source=source.name, sha256=sha256(source), output=output.name, hidden_size=model.config.hidden_size
+        source=source.name, sha256=sha256_of(source), output=output.name, hidden_size=model.config.hidden_size
     )
     write_folder(output, model, VggishProcessor(), weights, RENAMES, card, verify)
     return model

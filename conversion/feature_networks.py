@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from model_folders import check_tensors, load_afresh, new_folder
+from model_folders import check_tensors, load_afresh
 from torch import Tensor
 from torch_checkpoints import Renames, fit, load_without_code, renamed
 from transformers import PreTrainedModel, ProcessorMixin
+
+from esg_transformers.files import new_folder
 
 
 def load_state_dict(source: Path) -> dict[str, Tensor]:

@@ -1,15 +1,12 @@
-"""Folders that `from_pretrained` loads: written whole or not at all, and loaded in a fresh process to check them."""
+"""Checks of folders that `from_pretrained` loads, made in a fresh process."""
 
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -52,24 +49,6 @@ if not all(tensor.isfinite().all() for tensor in predicted.values()):
 tensors = {name: digest(tensor) for name, tensor in model.state_dict().items()}
 print(json.dumps([tensors, {name: digest(tensor) for name, tensor in predicted.items()}]))
 """
-
-
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name when the block ends well; after an error nothing is left of it.
-
-    Raises:
-        FileExistsError: if `output` exists.
-    """
-    if output.exists():
-        raise FileExistsError(f"{output} exists already. Remove it or give another output folder.")
-    partial = output.with_name(f".{output.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_afresh(folder: Path, *, with_package: bool = True) -> tuple[dict[str, str], dict[str, str]]:
@@ -117,13 +96,4 @@ def digest(tensor: Tensor) -> str:
     """sha256 of a tensor's type, shape and bytes."""
     content = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return content.hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            content.update(block)
     return content.hexdigest()

@@ -1,16 +1,43 @@
-"""The Hugging Face Hub: push files in one commit, download a model, and explain its errors."""
+"""The Hugging Face Hub: download a model, push files in one commit, and explain errors.
+
+`huggingface_hub` is imported when the Hub is used, so that importing this module costs nothing.
+"""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
-# What the Hub itself puts there; the last two into a static Space.
+# Files that the Hub itself creates; the last two in a static Space.
 FILES_OF_A_NEW_REPOSITORY = {".gitattributes", "README.md", "index.html", "style.css"}
+
+
+def downloaded_model(model: str, patterns: Sequence[str] = ("*.json", "*.safetensors")) -> Path:
+    """Folder of a model: `model` itself, or the cached download of the Hub repository of that name.
+
+    Args:
+        model: an existing folder, which is returned without using the network, or a repository `OWNER/NAME`.
+        patterns: glob patterns of the files to download.
+
+    Raises:
+        FileNotFoundError: if `model` is neither a folder nor the name of a repository.
+        OSError: if it cannot be downloaded, with the reason and what to do.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    # Only names that a repository can have go to the Hub: a mistyped path is not looked for there.
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", model):
+        raise FileNotFoundError(f"No folder at {model}, and not a Hub repository either: their names are OWNER/NAME.")
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with errors_of_hub(f"The model {model} could not be downloaded", api.endpoint, "model"):
+        return Path(api.snapshot_download(model, allow_patterns=list(patterns)))
 
 
 def push_files(
@@ -26,18 +53,18 @@ def push_files(
     create_pr: bool = False,
     token: str | None = None,
 ) -> str:
-    """Push files to a repository in one commit, which is not made if they are all there already.
+    """Push files to a repository in one commit; no commit is made if it holds the same files already.
 
     Args:
-        files: by their paths in the repository.
-        repo_id: `owner/name`; made if there is none.
-        repo_type: `"model"`, `"dataset"` or `"space"`, which is made as a static one.
-        what: they are, for messages: `"corpus"`.
-        marker: the file that tells a repository of this kind; one that holds other files and not this is left alone.
-        owned: regular expression of the paths that belong to a push: those of an earlier one are deleted.
-        private: whether a repository that is made can be seen by its owner only; by default as the owner's settings
-            say.
-        revision: the branch to push to, which is made from `main` if there is none; `main` by default.
+        files: local files by their paths in the repository.
+        repo_id: `owner/name`; created if missing.
+        repo_type: `"model"`, `"dataset"` or `"space"`; a space is created as a static one.
+        what: name of the content in messages, e.g. `"corpus"`.
+        marker: path of the file that identifies a repository of this kind. A repository that holds other files and
+            lacks this one is refused.
+        owned: regular expression of the paths that a push owns; such files of an earlier push are deleted.
+        private: visibility of a repository that is created; by default that of the owner's settings.
+        revision: branch to push to, created from `main` if missing; `main` by default.
         create_pr: propose the push as a pull request to `main`.
         token: access token; by default that of `hf auth login` or of the environment variable `HF_TOKEN`.
 
@@ -45,11 +72,15 @@ def push_files(
         The URL of the commit, or of the pull request.
 
     Raises:
-        ValueError: if the repository is not one to push them to.
-        OSError: if the Hub cannot be reached or refuses; says why and what to do.
+        ValueError: if the repository must not be pushed to.
+        OSError: if the Hub cannot be reached or refuses, with the reason and what to do.
     """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
     if create_pr and revision not in (None, "main"):
-        raise ValueError(f"A pull request is made to `main`; give `create_pr` or `revision` ({revision!r}), not both.")
+        raise ValueError(
+            f"A pull request goes to `main`, so `create_pr` excludes `revision` ({revision!r}). Give only one of them."
+        )
     api = HfApi(token=token)
     failure = f"The {what} could not be pushed to {repo_id}"
     with errors_of_hub(failure, api.endpoint, repo_type):
@@ -61,12 +92,12 @@ def push_files(
         there = api.repo_info(repo_id, revision=revision, repo_type=repo_type)
         present = set(api.list_repo_files(repo_id, revision=there.sha, repo_type=repo_type))
     if private and not there.private:
-        raise ValueError(f"{repo_id} is there already and is public; make it private first, or choose another name.")
+        raise ValueError(f"{repo_id} exists and is public. Make it private first, or choose another name.")
     if marker not in present and present - FILES_OF_A_NEW_REPOSITORY:
-        raise ValueError(f"{repo_id} holds files and no {marker}: it is not a {what}; choose another name.")
+        raise ValueError(f"{repo_id} holds files but no {marker}, so it is not a {what}. Choose another name.")
     stale = {file for file in present if re.fullmatch(owned, file)} - files.keys()
     with errors_of_hub(failure, api.endpoint, repo_type):
-        # Not `upload_folder`, which makes several commits of a large folder when Xet is installed.
+        # Not `upload_folder`, which splits a large folder into several commits when Xet is installed.
         commit = api.create_commit(
             repo_id,
             [CommitOperationDelete(file) for file in sorted(stale)]
@@ -75,24 +106,26 @@ def push_files(
             repo_type=repo_type,
             revision=revision,
             create_pr=create_pr,
-            parent_commit=there.sha,  # so that no file is left over that someone pushes at this moment
+            parent_commit=there.sha,  # refuses the commit if someone else pushes meanwhile; no stale file is left
         )
     return commit.pr_url or commit.commit_url
 
 
 @contextmanager
 def errors_of_hub(failure: str, endpoint: str, repo_type: str) -> Iterator[None]:
-    """Turn what `huggingface_hub` raises into an OSError of one line that says what to do.
+    """Context manager: errors of `huggingface_hub` become an OSError of one line that says what to do.
 
     Args:
-        failure: what could not be done, the beginning of the line.
+        failure: beginning of the line: what could not be done.
         endpoint: URL of the Hub.
         repo_type: `"model"`, `"dataset"` or `"space"`.
 
     Raises:
         OSError: with the reason.
-        HFValidationError: as it is: a ValueError that names the flaw of the repository's name.
+        HFValidationError: unchanged; it is a ValueError that names the flaw in the repository's name.
     """
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]  # from httpx
+
     try:
         yield
     except HFValidationError:
@@ -102,39 +135,43 @@ def errors_of_hub(failure: str, endpoint: str, repo_type: str) -> Iterator[None]
 
 
 def _reason(error: BaseException, endpoint: str, repo_type: str) -> str:
-    """What happened, and what to do about it."""
+    """The reason for an error, and what to do about it."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]  # from httpx
+
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, HTTPError):  # which is often wrapped in others
+    while cause is not None and not isinstance(cause, HTTPError):  # often wrapped in other errors
         cause = cause.__cause__
     if isinstance(cause, HfHubHTTPError):
         return _reason_of_status(cause, repo_type)
     if cause is not None:
         return f"the connection to {endpoint} failed ({cause}). Check the network and try again."
     if isinstance(error, json.JSONDecodeError):
-        return f"{endpoint} did not answer as the Hub does. Check HF_ENDPOINT and try again later."
+        return f"{endpoint} did not answer like the Hub. Check HF_ENDPOINT and try again later."
     return " ".join(str(error).split())
 
 
-def _reason_of_status(error: HfHubHTTPError, repo_type: str) -> str:
+def _reason_of_status(error: "HfHubHTTPError", repo_type: str) -> str:
     status = error.response.status_code
     if status == 401:
         return (
-            f"the Hub does not accept the access token, or got none (401). Run `hf auth login`, or set HF_TOKEN; "
-            f"where none should be needed, there is no such {repo_type}: check the name."
+            "the Hub got no access token, or does not accept it (401). Run `hf auth login`, or set HF_TOKEN. If the "
+            f"{repo_type} should be public, check its name: none of that name may exist."
         )
     if status == 403:
         return (
-            "the access token does not allow it (403). Use one that does; a push to someone else can be proposed with "
-            "`create_pr=True` (`--create-pr`)."
+            "the access token does not allow it (403). Use another token. To propose a push to someone else's "
+            "repository, give `create_pr=True` (`--create-pr`)."
         )
     if status == 404:
-        missing = f"the Hub has no such {repo_type} or branch, or does not show it to you (404)"
-        return f"{missing}. Check the name and the token."
+        return (
+            f"the Hub has no {repo_type} or branch of that name, or does not show it to you (404). Check the name and "
+            "the token."
+        )
     if status in (409, 412):
-        return f"it was being changed at the same time ({status}). Try again."
+        return f"someone else changed it at the same time ({status}). Try again."
     if status == 429:
         wait = error.response.headers.get("Retry-After", "")
-        return f"the Hub got too many requests (429). Try again in {f'{wait} s' if wait.isdigit() else 'a while'}."
+        return f"too many requests (429). Try again in {f'{wait} s' if wait.isdigit() else 'a while'}."
     if status >= 500:
-        return f"the Hub failed ({status}). Try again later; what has arrived is not sent twice."
+        return f"the Hub failed ({status}). Try again later; files that have arrived are not sent again."
     return f"the Hub refused ({status}): {' '.join((error.server_message or str(error)).split())}"

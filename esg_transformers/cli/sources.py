@@ -1,10 +1,8 @@
 """Where features and events come from: a corpus folder, or annotations with feature files. And a model for them."""
 
 import argparse
-import re
 from pathlib import Path
 
-from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
@@ -13,7 +11,7 @@ from esg_transformers.cli.checks import check_source
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.feature_folder import FeatureFolder
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet, read_feature_set
-from esg_transformers.hub import errors_of_hub
+from esg_transformers.hub import downloaded_model
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
@@ -68,7 +66,7 @@ def open_model(path: str) -> tuple[LocalizationModel, EsgNetProcessor]:
         OSError: if it cannot be downloaded from the Hub; says why and what to do.
         ValueError: if what is there cannot be loaded, or is not a model of this package.
     """
-    folder = _model_folder(path)
+    folder = str(downloaded_model(path))
     try:
         model = AutoModel.from_pretrained(folder, use_safetensors=True)
     except (RuntimeError, SafetensorError) as error:
@@ -76,18 +74,6 @@ def open_model(path: str) -> tuple[LocalizationModel, EsgNetProcessor]:
     if not isinstance(model, LocalizationModel):
         raise ValueError(f"{path} holds a {type(model).__name__}, which does not localize events.")
     return model, AutoProcessor.from_pretrained(folder)
-
-
-def _model_folder(path: str) -> str:
-    """The folder of a model: the one at `path`, or where the cache has what it downloads from the Hub."""
-    if Path(path).is_dir():
-        return path
-    # Only what can be the name of a repository goes to the Hub: a mistyped folder is not looked for there.
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path):
-        raise FileNotFoundError(f"No folder at {path}, and no name of a Hub repository either, which is OWNER/NAME.")
-    api = HfApi()
-    with errors_of_hub(f"The model {path} could not be downloaded", api.endpoint, "model"):
-        return api.snapshot_download(path, allow_patterns=["*.json", "*.safetensors"])
 
 
 def open_model_and_split(

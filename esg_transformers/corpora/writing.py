@@ -5,13 +5,12 @@ import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import active_children, connection, get_context
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from esg_transformers.corpora.card import dataset_card
 from esg_transformers.corpora.example import Resumable, VideoDataset
 from esg_transformers.corpora.manifest import FORMAT, METADATA_KEY, Shard, existing_shard, read_manifest
 from esg_transformers.corpora.rows import ROW_GROUP_SIZE, checked_row, row_features, row_groups
-from esg_transformers.files import replacing, sha256_of
-from esg_transformers.workers import ignoring_interrupts
+from esg_transformers.files import replacing, replacing_path, sha256_of
+from esg_transformers.workers import end_with_parent, ignoring_interrupts, spawn_context
 
 logger = logging.get_logger(__name__)
 
@@ -248,12 +247,10 @@ def _build_in_processes(
     num_workers: int,
     progress: tqdm,
 ) -> dict[str, Shard]:
-    # Spawned, not forked: the caller may hold threads (torch, Arrow) that do not survive a fork.
-    context = get_context("spawn")
+    context = spawn_context()
     num_videos = context.Value("q", progress.n)
-    alive, ours = context.Pipe(duplex=False)
     others = active_children()
-    pool = ProcessPoolExecutor(num_workers, context, _start_worker, (alive, num_videos))
+    pool = ProcessPoolExecutor(num_workers, context, _start_worker, (num_videos,))
     shards: dict[str, Shard] = {}
     try:
         with ignoring_interrupts():
@@ -272,20 +269,14 @@ def _build_in_processes(
             if process not in others:
                 process.terminate()  # whatever it is at
         pool.shutdown(cancel_futures=True)
-        ours.close()
     return shards
 
 
-def _start_worker(alive: Any, num_videos: Any) -> None:
-    """Make this process count its videos, and end when its parent is killed, which closes the pipe `alive`."""
+def _start_worker(num_videos: Any) -> None:
+    """Make this process count its videos, and end with its parent."""
     global _num_videos
     _num_videos = num_videos
-
-    def end_with_parent():
-        connection.wait([alive])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
 
 
@@ -305,16 +296,17 @@ def _build_shard(
 ) -> Shard:
     """Write one shard, and then its record; `report` is called with 1 for every video."""
     path = partial / "corpus" / plan.file
-    writing = path.with_name(f".{path.name}")
     schema = row_features(description).arrow_schema
     schema = schema.with_metadata({**schema.metadata, METADATA_KEY: json.dumps(description).encode()})
     try:
         # A dictionary of float16 values costs four times the time to write, and saves less than zstd.
-        with pq.ParquetWriter(writing, schema, compression="zstd", use_dictionary=False) as writer:
+        with (
+            replacing_path(path) as writing,
+            pq.ParquetWriter(writing, schema, compression="zstd", use_dictionary=False) as writer,
+        ):
             for table in row_groups(_checked_rows(examples, plan, description, report), schema, ROW_GROUP_SIZE):
                 writer.write_table(table)
-        shard = Shard(plan.file, len(plan.indices), writing.stat().st_size, sha256_of(writing))
-        writing.replace(path)
+        shard = Shard(plan.file, len(plan.indices), path.stat().st_size, sha256_of(path))
         if plan.fingerprint is not None:
             with replacing(_record_path(partial, plan)) as file:
                 json.dump({"fingerprint": plan.fingerprint, "shard": asdict(shard)}, file)
@@ -323,8 +315,6 @@ def _build_shard(
         raise OSError(
             f"{partial} cannot be written: {error}. Make room there, or give another folder; what is finished is kept."
         ) from error
-    finally:
-        writing.unlink(missing_ok=True)
 
 
 def _checked_rows(

@@ -35,7 +35,6 @@ import hashlib
 import inspect
 import json
 import math
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,8 +45,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -62,6 +59,8 @@ from transformers import (
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.sliding_sound import SlidingSound
 from esg_transformers.encoders.streaming import encode_in_blocks
+from esg_transformers.files import blocks_of
+from esg_transformers.hub import downloaded_model
 from esg_transformers.media.video import MediaSource
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
@@ -320,17 +319,7 @@ def model_folder(model: str) -> Path:
         FileNotFoundError: if it is neither a folder nor the name of a repository, or has no config or no safetensors.
         OSError: if it cannot be downloaded.
     """
-    folder = Path(model)
-    if not folder.is_dir():
-        # Only what can be the name of a repository goes to the Hub: a mistyped folder is not looked for there.
-        if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", model):
-            raise FileNotFoundError(
-                f"No folder at {model}, and no name of a Hub repository either, which is OWNER/NAME."
-            )
-        try:
-            folder = Path(snapshot_download(model, allow_patterns=[*CONFIGS, *WEIGHTS]))
-        except (HTTPError, OSError) as error:
-            raise OSError(f"The model {model} could not be downloaded: {_one_line(error)}") from error
+    folder = downloaded_model(model, [*CONFIGS, *WEIGHTS])
     for pattern in (CONFIGS[0], WEIGHTS[0]):
         if not any(folder.glob(pattern)):
             raise FileNotFoundError(f"{model} has no {pattern}. Save the model with `save_pretrained` to a folder.")
@@ -343,9 +332,8 @@ def model_identity(model: str, folder: Path) -> str:
     for pattern in (*CONFIGS, *WEIGHTS):
         for path in sorted(folder.glob(pattern)):
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+            for block in blocks_of(path):
+                digest.update(block)
     name = model.rpartition("/")[2] if not Path(model).is_dir() else Path(model).resolve().name
     return f"{name}@{digest.hexdigest()[:12]}"
 

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,7 +24,7 @@ from esg_transformers.encoders.encoder import AudioVisualEncoder
 from esg_transformers.files import replacing, sha256_of
 from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
 from esg_transformers.media.video import probe
-from esg_transformers.workers import ignoring_interrupts
+from esg_transformers.workers import end_with_parent, ignoring_interrupts, spawn_context
 
 logger = logging.get_logger(__name__)
 
@@ -169,8 +168,7 @@ def _localize_in_processes(
     of_localizer: tuple[Any, ...], videos: Sequence[Path], num_workers: int
 ) -> Generator[dict[str, Any], None, None]:
     """Results as they come; a worker that dies takes the file it was at with it, and another one takes its place."""
-    # Spawned, not forked: the caller may hold threads (torch, FFmpeg) that do not survive a fork.
-    context = get_context("spawn")
+    context = spawn_context()
     waiting = deque(videos)
     workers: dict[Connection, tuple[BaseProcess, Path | None]] = {}  # None while a worker loads the model
 
@@ -220,7 +218,7 @@ def _localize_in_processes(
 
 def _work(parent: Connection, model: Path, settings: Mapping[str, Any], encoder: AudioVisualEncoder | None) -> None:
     """Localize the files that come, one after another, until the parent closes the connection."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # there is one bar, the parent's
     localizer = _open_localizer(model, settings, encoder)
@@ -228,11 +226,6 @@ def _work(parent: Connection, model: Path, settings: Mapping[str, Any], encoder:
         parent.send(None)
         while True:
             parent.send(_result_of(localizer, parent.recv()))
-
-
-def _end_with_parent() -> None:
-    parent_process().join()  # type: ignore[union-attr]
-    os._exit(1)
 
 
 @contextmanager

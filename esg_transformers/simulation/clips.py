@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -18,9 +17,11 @@ from tqdm import tqdm
 
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations
 from esg_transformers.annotations.unav import write_unav_annotations
+from esg_transformers.files import replacing_path
 from esg_transformers.simulation.picture import FRAME_RATE, HEIGHT, WIDTH, render_picture
 from esg_transformers.simulation.scenario import LABELS, draw_scenario, labelled_events
 from esg_transformers.simulation.sound import SAMPLING_RATE, render_sound
+from esg_transformers.workers import spawn_context
 
 SUBSETS = ("train", "validation", "test")
 
@@ -60,8 +61,7 @@ def make_workshop_clips(
     make_clip = partial(_make_clip, videos, seed, duration)
     progress = partial(tqdm, total=len(clips), desc="Workshop clips", unit="clip")
     if num_workers > 1:
-        # Spawned, not forked: the caller may hold threads (torch, tokenizers) that do not survive a fork.
-        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(num_workers, mp_context=spawn_context()) as pool:
             made = list(progress(pool.map(make_clip, clips)))
     else:
         made = list(progress(map(make_clip, clips)))
@@ -83,32 +83,29 @@ def _make_clip(videos: Path, seed: int, duration: float, clip: tuple[str, int]) 
 def write_clip(path: str | os.PathLike[str], frames: Iterable[np.ndarray], waveform: np.ndarray) -> None:
     """Write an mp4 file that browsers play: H.264 and AAC (MPEG-4 part 2 if PyAV lacks libx264).
 
-    The file is written as `<path>.part` and renamed when complete.
+    The file is written under another name and renamed when complete.
 
     Args:
         path: file to write; an existing file is replaced.
         frames: uint8 `(HEIGHT, WIDTH, 3)` each, RGB, at `FRAME_RATE`.
         waveform: float32 `(S,)`, mono, at `SAMPLING_RATE`.
     """
-    path = Path(path)
-    partial_file = path.with_name(path.name + ".part")
     has_x264 = "libx264" in av.codecs_available
-    try:
-        with av.open(str(partial_file), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            picture = container.add_stream("libx264" if has_x264 else "mpeg4", rate=FRAME_RATE)
-            picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            # mbtree=0 makes the bytes reproducible: the macroblock tree of x264 (PyAV 18.1) reads uninitialized memory.
-            x264 = {"preset": "veryfast", "crf": "25", "threads": "1", "x264-params": "mbtree=0"}
-            picture.options = x264 if has_x264 else {"qscale": "4", "threads": "1"}
-            sound = container.add_stream("aac", rate=SAMPLING_RATE, layout="mono")
-            for index, image in enumerate(frames):
-                container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-                start, end = (second * SAMPLING_RATE // FRAME_RATE for second in (index, index + 1))
-                audio = av.AudioFrame.from_ndarray(waveform[None, start:end], format="fltp", layout="mono")
-                audio.sample_rate, audio.pts = SAMPLING_RATE, start
-                container.mux(sound.encode(audio))
-            container.mux(picture.encode())
-            container.mux(sound.encode())
-        partial_file.replace(path)
-    finally:
-        partial_file.unlink(missing_ok=True)
+    with (
+        replacing_path(path) as partial_file,
+        av.open(str(partial_file), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
+        picture = container.add_stream("libx264" if has_x264 else "mpeg4", rate=FRAME_RATE)
+        picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        # mbtree=0 makes the bytes reproducible: the macroblock tree of x264 (PyAV 18.1) reads uninitialized memory.
+        x264 = {"preset": "veryfast", "crf": "25", "threads": "1", "x264-params": "mbtree=0"}
+        picture.options = x264 if has_x264 else {"qscale": "4", "threads": "1"}
+        sound = container.add_stream("aac", rate=SAMPLING_RATE, layout="mono")
+        for index, image in enumerate(frames):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            start, end = (second * SAMPLING_RATE // FRAME_RATE for second in (index, index + 1))
+            audio = av.AudioFrame.from_ndarray(waveform[None, start:end], format="fltp", layout="mono")
+            audio.sample_rate, audio.pts = SAMPLING_RATE, start
+            container.mux(sound.encode(audio))
+        container.mux(picture.encode())
+        container.mux(sound.encode())

@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers.utils import logging
 
-from esg_transformers.files import sha256_of
+from esg_transformers.files import new_folder, sha256_of
 from esg_transformers.training.ema import AveragedWeights
 
 logger = logging.get_logger(__name__)
@@ -134,9 +134,10 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(".step-*"):  # what a kill left half written
             shutil.rmtree(left)
-        partial = self.folder / f".step-{step:08d}"
-        try:
-            partial.mkdir()
+        place = self.folder / f"step-{step:08d}"
+        if place.exists():  # one that was found damaged
+            shutil.rmtree(place)
+        with new_folder(place) as partial:
             state["files"] = {}
             for name, content in tensors.items():
                 save_file({key: value.contiguous() for key, value in content.items()}, partial / name)
@@ -145,12 +146,6 @@ class Checkpoints:
             for path in partial.iterdir():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-            place = self.folder / f"step-{step:08d}"
-            if place.exists():  # one that was found damaged
-                shutil.rmtree(place)
-            partial.rename(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
             shutil.rmtree(old)
 

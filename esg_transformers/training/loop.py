@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -21,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from esg_transformers.corpora.example import VideoDataset
+from esg_transformers.files import replacing, replacing_files
 from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.localization.dataset import evaluate_dataset
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
@@ -363,20 +363,12 @@ def _save_model(
     model: PreTrainedModel, weights: dict[str, Tensor], processor: EsgNetProcessor, output_dir: Path
 ) -> None:
     """Save a model and its processor; a file of an earlier epoch is replaced in one step, when the new one is whole."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    partial = output_dir / ".model"
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed here
-    try:
+    with replacing_files(output_dir) as partial:
         model.save_pretrained(partial, state_dict=merged_state_dict(model, weights))
         processor.save_pretrained(partial)
-        for path in partial.iterdir():
-            path.replace(output_dir / path.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_log(log: list[dict[str, Any]], output_dir: Path) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
-    partial = output_dir / f".{LOG_FILE}"
-    partial.write_text("".join(json.dumps(record) + "\n" for record in log), encoding="utf-8")
-    partial.replace(output_dir / LOG_FILE)
+    with replacing(output_dir / LOG_FILE) as file:
+        file.writelines(json.dumps(record) + "\n" for record in log)

@@ -9,16 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from esg_transformers.files import replacing
 from esg_transformers.localization.trace import STREAMS, Evidence
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
-
-if TYPE_CHECKING:
-    pass
 from esg_transformers.visualization.timeline import PALETTE, lanes_of
 
 # What a system without a table of types may not know.
@@ -84,12 +82,8 @@ def save_timeline_html(
     template = Path(__file__).with_name("timeline.html").read_text(encoding="utf-8")
     page = re.sub(r"\{\{(title|timeline)\}\}", lambda marker: parts[marker[1]], template)
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(page)
 
 
 def _embedded(video: Path) -> dict[str, str]:

@@ -201,7 +201,7 @@ def test_videos_are_encoded_with_models_of_transformers(run, refused, clips, opt
     features = encoder(clips / "videos" / f"{train.video_ids[0]}.mp4")
     np.testing.assert_allclose(train[0]["visual_features"], features.visual, atol=1e-2)
     message = refused("corpus", "build", options | {"--visual-model": tmp_path / "nowhere"}, "--overwrite")
-    assert message.startswith(f"No folder at {tmp_path / 'nowhere'}, and no name of a Hub repository either")
+    assert message.startswith(f"No folder at {tmp_path / 'nowhere'}, and not a Hub repository either")
 
 
 @pytest.mark.parametrize(

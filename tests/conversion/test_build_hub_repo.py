@@ -13,12 +13,13 @@ from pathlib import Path
 import build_hub_repo as script
 import pytest
 import torch
-from model_folders import load_afresh, sha256
+from model_folders import load_afresh
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 import esg_transformers  # noqa: F401 (registers the models)
+from esg_transformers.files import sha256_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ def built(model, tmp_path_factory):
     for name, content in (("average", tensors), ("model", {key: tensor + 1 for key, tensor in tensors.items()})):
         path = step / f"{name}.safetensors"
         save_file(content, path)
-        files[path.name] = {"size": path.stat().st_size, "sha256": sha256(path)}
+        files[path.name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
     (step / "state.json").write_text(json.dumps({"files": files}))
     options = ["--weights", "average", "--float16", "--max-shard-size", "1MB"]
     assert script.main([str(folder / "run"), str(HUB_CONFIG), str(folder / "repository"), *options]) == 0

@@ -468,7 +468,7 @@ def test_a_model_that_does_not_see_or_hear_is_refused(saved, visual, audio, mess
 
 
 def test_what_is_no_folder_and_no_name_of_a_repository_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No folder at \S+/nowhere, and no name of a Hub repository either"):
+    with pytest.raises(FileNotFoundError, match=r"No folder at \S+/nowhere, and not a Hub repository either"):
         HubEncoder(str(tmp_path / "nowhere"), None)
     with pytest.raises(OSError, match=r"The model nobody/nothing could not be downloaded: \S.*"):
         HubEncoder("nobody/nothing", None)

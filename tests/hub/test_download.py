@@ -123,4 +123,4 @@ def test_a_repository_that_is_not_there_is_one_error_that_names_it(hub, encode):
     (error, message), _ = encode("user/nothing", "user/ast")
     assert error == "OSError"
     assert message.startswith("The model user/nothing could not be downloaded: ")
-    assert "Repository Not Found" in message and "\n" not in message
+    assert "no model" in message and "(401)" in message and "\n" not in message

@@ -214,9 +214,9 @@ def test_a_push_waits_for_as_long_as_the_hub_says_and_sends_again_what_was_cut(h
 # down
 
 DOWNLOADS = [
-    ("GET", "/api/models/", 401, r"does not accept the access token.*\(401\)\. Run `hf auth login`.*check the name"),
-    ("GET", "/api/models/", 403, r"does not allow it \(403\)\. Use one that does"),
-    ("GET", "/api/models/", 404, r"no such model.*\(404\)\. Check the name"),
+    ("GET", "/api/models/", 401, r"access token.*\(401\)\. Run `hf auth login`.*check its name"),
+    ("GET", "/api/models/", 403, r"does not allow it \(403\)\. Use another token"),
+    ("GET", "/api/models/", 404, r"no model.*\(404\)\. Check the name"),
     ("GET", "/api/models/", 409, r"\(409\)\. Try again"),
     ("GET", "/api/models/", 429, r"too many requests \(429\)\. Try again in 30 s"),
     ("GET", "/api/models/", 503, r"the Hub failed \(503\)\. Try again later"),
@@ -262,8 +262,8 @@ def test_every_command_with_a_model_tells_what_the_hub_refused(hub, process, cor
     hub.repositories["model", "user/model"].private = True
     options = ("--output", tmp_path / "model") if command == "finetune" else ()
     words = ("run", command, "--model", "user/model", "--corpus", corpus, *options)
-    assert re.search(r"no such model.*\(404\)", refusal(process(*words, token="hf_token_of_other")))
-    assert re.search(r"got none \(401\)\. Run `hf auth login`", refusal(process(*words, token="")))
+    assert re.search(r"no model.*\(404\)", refusal(process(*words, token="hf_token_of_other")))
+    assert re.search(r"no access token.*\(401\)\. Run `hf auth login`", refusal(process(*words, token="")))
     assert list(tmp_path.iterdir()) == []
 
 
