@@ -75,7 +75,7 @@ except Exception as error:
 else:
     features = encoder(video)
     np.savez(output, visual=features.visual, audio=features.audio)
-    print(json.dumps(encoder.version))
+    print(json.dumps(encoder.feature_spec.encoder.version))
 """
 
 
@@ -102,7 +102,7 @@ def test_models_of_the_hub_are_those_of_folders_and_are_downloaded_once(hub, enc
     hub.requests.clear()
     version, features = encode("user/clip", "user/ast")
     local = HubEncoder(str(saved / "clip"), str(saved / "ast"), GRID)
-    assert version == local.version
+    assert version == local.feature_spec.encoder.version
     expected = local(saved / "video.mkv")
     assert features["visual"].shape == (6, 12) and features["audio"].shape == (6, 16)
     np.testing.assert_array_equal(features["visual"], expected.visual)
@@ -123,4 +123,4 @@ def test_a_repository_that_is_not_there_is_one_error_that_names_it(hub, encode):
     (error, message), _ = encode("user/nothing", "user/ast")
     assert error == "OSError"
     assert message.startswith("The model user/nothing could not be downloaded: ")
-    assert "no model" in message and "(401)" in message and "\n" not in message
+    assert "no model" in message and "(404)" in message and "\n" not in message
