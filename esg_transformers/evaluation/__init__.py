@@ -1,9 +1,10 @@
-"""How good found events are: average precision over temporal overlaps, and what is found at the scores of a site.
+"""Evaluation of found events: average precision, detection counts, score thresholds, confidence and errors.
 
-`mean_average_precision` needs numpy only. `evaluate.load(METRIC_PATH)` loads the same rules as an `evaluate.Metric`,
-without a network. `detection_report` counts hits, misses and false alarms; `choose_thresholds` finds the score that
-each class needs for them to be as they are wanted. `bootstrap_map` and `compare_map` tell how sure the figures are;
-`error_analysis` what goes wrong.
+* `mean_average_precision`: the field's metric; `evaluate.load(METRIC_PATH)` loads it as an `evaluate.Metric`, offline.
+* `detection_report`: hits, misses and false alarms at given score thresholds.
+* `choose_thresholds`: a score threshold for each class, for a target such as a precision.
+* `bootstrap_map`, `compare_map`, `compare_runs`: confidence intervals and paired comparisons.
+* `error_analysis`: kinds of false positives, and recall by kind of event.
 """
 
 from pathlib import Path

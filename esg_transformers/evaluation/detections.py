@@ -1,10 +1,10 @@
-"""Hits, misses and false alarms: what a detector does at the scores that it is used at.
+"""Hits, misses and false alarms of a detector at its score thresholds.
 
 A predicted event is a hit if it is matched to a true event of its video and class that an `Overlap` or a `Collar`
-accepts. Each is matched at most once, and so that there are as many hits as there can be. With a `Collar` these are the
-event-based figures of sed_eval 0.2.1 (`EventBasedMetrics` in sed_eval/sound_event.py, "optimal" matching and
-`empty_system_output_handling="zero_score"`, as the DCASE baselines for DESED call it), but for true events that repeat
-another within 1 ms: those count once, as in `mean_average_precision`.
+accepts. Matching is one-to-one and maximises the number of hits. With a `Collar` the figures equal the event-based
+figures of sed_eval 0.2.1 (`EventBasedMetrics` in sed_eval/sound_event.py, "optimal" matching and
+`empty_system_output_handling="zero_score"`, as the DCASE baselines for DESED call it), with one exception: true events
+that repeat another within 1 ms count once, as in `mean_average_precision`.
 """
 
 import math
@@ -25,10 +25,10 @@ from esg_transformers.evaluation.event_localization_map.average_precision import
 
 @dataclass(frozen=True)
 class Overlap:
-    """Accepts a predicted event that overlaps the true one enough.
+    """Hit criterion by temporal overlap.
 
     Args:
-        tiou: the smallest intersection over union of the two, in (0, 1].
+        tiou: the smallest intersection over union of predicted and true event, in (0, 1].
 
     >>> Overlap(0.5).accepts(np.array([[0.0, 3.0], [0.0, 1.0]]), np.array([[0.0, 4.0], [0.0, 4.0]]))  # 3/4 and 1/4
     array([ True, False])
@@ -36,25 +36,26 @@ class Overlap:
 
     tiou: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.tiou <= 1:
-            raise ValueError(f"The overlap (tIoU) that a hit needs must be in (0, 1]; got {self.tiou}.")
+            raise ValueError(f"`tiou`, the overlap that a hit needs, must be in (0, 1]; got {self.tiou}.")
 
     def accepts(self, found: np.ndarray, true: np.ndarray) -> np.ndarray:
-        """Whether each of the P segments `found` hits the one of `true`, both `(P, 2)` seconds: `(P,)` bool."""
-        return temporal_iou(found, true) >= self.tiou
+        """True for each of P segments `found` that hits its segment of `true`; `(P, 2)` seconds each, `(P,)` bool."""
+        accepted: np.ndarray = temporal_iou(found, true) >= self.tiou
+        return accepted
 
 
 @dataclass(frozen=True)
 class Collar:
-    """Accepts a predicted event whose start and end are near those of the true one; the defaults are those of DESED.
+    """Hit criterion by the distance of starts and of ends; the defaults are those of DESED.
 
     Args:
-        onset: the most that the starts may differ, in seconds.
-        offset: the most that the ends may differ, in seconds.
-        offset_share: they may differ by this share of the true event's length too, if that is more.
+        onset: largest difference of the starts, in seconds.
+        offset: largest difference of the ends, in seconds.
+        offset_share: the ends may also differ by this share of the true event's length, if that is more.
 
-    >>> true = np.array([[0.0, 5.0]])  # the end may be 1 s off
+    >>> true = np.array([[0.0, 5.0]])  # the end may be 1 s off: a fifth of the length
     >>> Collar().accepts(np.array([[0.2, 5.9], [0.2, 6.1], [0.3, 5.0]]), true)
     array([ True, False, False])
     """
@@ -63,15 +64,16 @@ class Collar:
     offset: float = 0.2
     offset_share: float = 0.2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not all(math.isfinite(part) and part >= 0 for part in (self.onset, self.offset, self.offset_share)):
-            raise ValueError(f"The parts of a collar must be numbers from 0 on; got {self}.")
+            raise ValueError(f"`onset`, `offset` and `offset_share` must be finite numbers >= 0; got {self}.")
 
     def accepts(self, found: np.ndarray, true: np.ndarray) -> np.ndarray:
-        """Whether each of the P segments `found` hits the one of `true`, both `(P, 2)` seconds: `(P,)` bool."""
+        """True for each of P segments `found` that hits its segment of `true`; `(P, 2)` seconds each, `(P,)` bool."""
         onset_error, offset_error = np.abs(found - true).T
         allowed = np.maximum(self.offset, self.offset_share * (true[:, 1] - true[:, 0]))
-        return (onset_error <= self.onset) & (offset_error <= allowed)
+        accepted: np.ndarray = (onset_error <= self.onset) & (offset_error <= allowed)
+        return accepted
 
 
 Criterion = Overlap | Collar
@@ -80,10 +82,10 @@ HALF_OVERLAP = Overlap(0.5)
 
 @dataclass(frozen=True)
 class Counts:
-    """Hits, misses and false alarms, and what follows from them.
+    """Numbers of hits, misses and false alarms, and the figures that follow from them.
 
-    Where a figure divides by nothing it is what sed_eval says: precision is 0 when nothing was found; recall and F1 are
-    not defined, `None`, when there was nothing to find.
+    Divisions by zero are resolved as in sed_eval: precision is 0 if there is no prediction; recall and F1 are None if
+    there is no true event.
 
     >>> counts = Counts(hits=3, misses=1, false_alarms=3)
     >>> counts.precision, counts.recall, counts.f1
@@ -98,18 +100,18 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """The share of predicted events that are hits."""
+        """Share of predicted events that are hits."""
         return self.hits / max(self.hits + self.false_alarms, 1)
 
     @property
     def recall(self) -> float | None:
-        """The share of true events that are hit."""
+        """Share of true events that are hit."""
         num_true = self.hits + self.misses
         return self.hits / num_true if num_true else None
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of precision and recall."""
+        """Harmonic mean of precision and recall."""
         if self.recall is None:
             return None
         return 2 * self.hits / (2 * self.hits + self.misses + self.false_alarms)
@@ -125,28 +127,28 @@ def detection_report(
     criterion: Criterion = HALF_OVERLAP,
     thresholds: float | Mapping[Any, float] | None = None,
 ) -> dict[str, Any]:
-    """What a detector finds, misses and makes up: by class, in total, and per hour of video.
+    """Hits, misses, false alarms and derived figures: per class, and of all classes together.
 
-    Classes are those of the references and of the predictions that are kept.
+    Classes are those of the references and of the kept predictions.
 
     Args:
         predictions: one list per video of events `{"start", "end", "label", "score"}`, see `mean_average_precision`.
         references: one list per video, in the order of `predictions`, of events `{"start", "end", "label"}`.
         durations: seconds of each video.
-        criterion: what makes a predicted event a hit.
-        thresholds: predictions are kept whose score is above it, as in the pipeline: one number, or one for each label
-            that is predicted. By default all are kept.
+        criterion: the rule that makes a predicted event a hit.
+        thresholds: a prediction is kept if its score exceeds the threshold, as in the pipeline: one number, or one for
+            each predicted label. By default all predictions are kept.
 
     Returns:
         `"per_class"`: label to figures, sorted by label; `"micro"`: the same figures of all classes together ("overall"
         in sed_eval); `"macro"`: the means over classes of precision, recall and F1 ("class-wise average"), each over
-        the classes that define it; `"hours"`: of all videos. Figures are `"hits"`, `"misses"`, `"false_alarms"`,
-        `"precision"`, `"recall"`, `"f1"`, `"false_alarms_per_hour"`, and `"onset_error"` and `"offset_error"`, the mean
-        absolute errors of the hits in seconds. What is not defined is `None`, see `Counts`.
+        the classes in which it is defined; `"hours"`: total duration of the videos. Figures are `"hits"`, `"misses"`,
+        `"false_alarms"`, `"precision"`, `"recall"`, `"f1"`, `"false_alarms_per_hour"`, and `"onset_error"` and
+        `"offset_error"`, the mean absolute errors of the hits in seconds. Undefined figures are None, see `Counts`.
 
     Raises:
-        ValueError: for events that `mean_average_precision` refuses, a duration that is not a positive number, or a
-            label without a threshold.
+        ValueError: if `mean_average_precision` refuses the events, a duration is not a positive number, or a label has
+            no threshold.
 
     >>> references = [[{"start": 0.0, "end": 4.0, "label": "alarm"}]]
     >>> predictions = [[{"start": 0.5, "end": 4.0, "label": "alarm", "score": score} for score in (0.9, 0.2)]]
@@ -173,9 +175,9 @@ def detection_report(
 
 
 class MatchedEvents(NamedTuple):
-    """N predictions of C classes, the surest first, and which of them are hits.
+    """N predictions of C classes, sorted by falling score, and their matches with true events.
 
-    For every score the hits among the predictions above it are as many as any matching of these alone could have.
+    For every k, the first k predictions have as many hits as any matching of these k alone could have.
     """
 
     labels: list[Any]  # C, sorted
@@ -183,19 +185,19 @@ class MatchedEvents(NamedTuple):
     classes: np.ndarray  # (N,) int64, positions in `labels`
     scores: np.ndarray  # (N,) float64
     is_hit: np.ndarray  # (N,) bool
-    errors: np.ndarray  # (N, 2) float64, absolute errors of onset and offset in seconds; NaN where it is no hit
+    errors: np.ndarray  # (N, 2) float64, absolute errors of onset and offset in seconds; NaN without a hit
 
     def counts_of(self, class_id: int) -> Counts:
-        """Of all predictions of a class."""
+        """Counts of all predictions of a class."""
         is_hit = self.is_hit[self.classes == class_id]
         hits = int(is_hit.sum())
         return Counts(hits, int(self.num_true[class_id]) - hits, len(is_hit) - hits)
 
 
 def match_events(found: Events, true: Events, criterion: Criterion) -> MatchedEvents:
-    """Match predictions to the true events of their video and class, the surest first; see `maximum_matching`.
+    """Match predictions, by falling score, to the true events of their video and class; see `maximum_matching`.
 
-    Of the true events that it could be matched to, a prediction tries the one first whose bounds are nearest.
+    Each prediction tries its possible true events in the order of distance (sum of onset and offset errors).
     """
     labels: list[Any] = sorted({*found.labels, *true.labels})
     class_ids = {label: class_id for class_id, label in enumerate(labels)}
@@ -203,7 +205,7 @@ def match_events(found: Events, true: Events, criterion: Criterion) -> MatchedEv
     segments = found.segments[best_first]
     classes = np.array([class_ids[label] for label in found.labels], dtype=np.int64)[best_first]
     true_classes = np.array([class_ids[label] for label in true.labels], dtype=np.int64)
-    # One number for a class in a video: what may be matched shares it.
+    # One number per class and video: only events of one group can be matched.
     groups = found.videos[best_first] * len(labels) + classes
     true_groups, true_segments = without_duplicates(true.videos * len(labels) + true_classes, true.segments)
 
@@ -220,32 +222,32 @@ def match_events(found: Events, true: Events, criterion: Criterion) -> MatchedEv
 
 
 def maximum_matching(found: np.ndarray, true: np.ndarray, num_found: int, num_true: int) -> np.ndarray:
-    """Match predictions to true events one to one, so that among the first k there are as many matches as can be.
+    """One-to-one matching of predictions and true events, with the most matches among the first k, for every k.
 
-    Predictions are taken in their order; each that can be matched is, if need be by moving earlier ones to other true
-    events (Kuhn's augmenting paths). What was matched stays matched, so the matches among the first k are as many as a
-    maximum matching of these alone has, for every k.
+    Predictions are added in their order. Each one that can be matched is matched, if necessary by moving earlier ones
+    to other true events (Kuhn's augmenting paths), and stays matched. So the first k predictions have as many matches
+    as a maximum matching of these k alone.
 
     Args:
-        found: `(P,)` int, positions of predictions in pairs that may be matched, ascending.
-        true: `(P,)` int, positions of true events in these pairs; of one prediction, the first is tried first.
-        num_found: N.
-        num_true: M.
+        found: `(P,)` int, positions of predictions in the P pairs that may be matched, ascending.
+        true: `(P,)` int, positions of true events in these pairs; a prediction tries its pairs in their order.
+        num_found: N predictions.
+        num_true: M true events.
 
     Returns:
         `(N,)` int64, the true event of each prediction; -1 for none.
 
-    >>> maximum_matching(np.array([0, 0, 1, 2]), np.array([0, 1, 0, 0]), 3, 2)  # the first gives way to the second
+    >>> maximum_matching(np.array([0, 0, 1, 2]), np.array([0, 1, 0, 0]), 3, 2)  # the first makes way for the second
     array([ 1,  0, -1])
     """
     candidates, first = np.unique(found, return_index=True)
     options = dict(zip(candidates.tolist(), (part.tolist() for part in np.split(true, first[1:])), strict=False))
     partners, taken_by = [-1] * num_found, [-1] * num_true
-    exhausted = bytearray(num_true)  # true events from which no path leads to a free one, now or later
+    exhausted = bytearray(num_true)  # 1 for true events from which no path leads to a free one, now or later
     for prediction in options:
         reached_by: dict[int, int] = {}
         queue = [prediction]
-        for i in queue:  # grows: breadth first
+        for i in queue:  # breadth first: the queue grows
             free = -1
             for j in options[i]:
                 if exhausted[j] or j in reached_by:
@@ -256,7 +258,7 @@ def maximum_matching(found: np.ndarray, true: np.ndarray, num_found: int, num_tr
                     break
                 queue.append(taken_by[j])
             if free >= 0:
-                while free >= 0:  # each prediction of the path takes the event it reached, and gives up its own
+                while free >= 0:  # along the path, each prediction takes the event it reached and frees its own
                     i = reached_by[free]
                     taken_by[free], partners[i], free = i, free, partners[i]
                 break
@@ -267,13 +269,13 @@ def maximum_matching(found: np.ndarray, true: np.ndarray, num_found: int, num_tr
 
 
 def hours_of(durations: Sequence[float], num_videos: int) -> float:
-    """Hours of all videos.
+    """Total duration of the videos in hours.
 
     Raises:
-        ValueError: if there is not one duration for each video, or one is not a positive number of seconds.
+        ValueError: if the number of durations is not `num_videos`, or one is not a positive number of seconds.
     """
     if len(durations) != num_videos:
-        raise ValueError(f"Got {len(durations)} `durations` for {num_videos} videos. Pass the seconds of each.")
+        raise ValueError(f"Got {len(durations)} `durations` for {num_videos} videos. Pass the seconds of each video.")
     for i, duration in enumerate(durations):
         if not (math.isfinite(duration) and duration > 0):
             raise ValueError(f"`durations[{i}]` is {duration!r}. Expected a positive number of seconds.")
@@ -281,13 +283,13 @@ def hours_of(durations: Sequence[float], num_videos: int) -> float:
 
 
 def _above(thresholds: float | Mapping[Any, float], found: Events) -> Events:
-    """The events whose score is above the threshold, or above that of their label."""
+    """Events whose score exceeds the threshold, or the threshold of their label."""
     if isinstance(thresholds, Mapping):
         missing = sorted(set(found.labels) - set(thresholds))
         if missing:
             raise ValueError(
-                f"`thresholds` has none for {len(missing)} of the predicted labels, such as {missing[0]!r}. "
-                "Give one for each."
+                f"`thresholds` lacks {len(missing)} of the predicted labels, such as {missing[0]!r}. "
+                "Pass one threshold for each label."
             )
         kept = found.scores > np.array([thresholds[label] for label in found.labels], dtype=np.float64)
     else:
@@ -297,7 +299,7 @@ def _above(thresholds: float | Mapping[Any, float], found: Events) -> Events:
 
 
 def _figures(counts: Counts, hours: float, errors: np.ndarray) -> dict[str, Any]:
-    """Counts and all that follows from them; `errors` `(N, 2)`, NaN where there is no hit."""
+    """The figures of `detection_report`; `errors` is `(N, 2)`, NaN for predictions without hit."""
     errors = errors[~np.isnan(errors[:, 0])]
     onset_error, offset_error = errors.mean(axis=0).tolist() if len(errors) else (None, None)
     return {
@@ -314,5 +316,6 @@ def _figures(counts: Counts, hours: float, errors: np.ndarray) -> dict[str, Any]
 
 
 def _mean(values: list[float | None]) -> float | None:
+    """Mean of the defined values; None if there is none."""
     defined = [value for value in values if value is not None]
     return math.fsum(defined) / len(defined) if defined else None

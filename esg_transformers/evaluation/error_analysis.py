@@ -1,11 +1,13 @@
-"""What a detector gets wrong: kinds of false positives, what each costs, and which events are missed.
+"""Error analysis of a detector: kinds of false positives, the mAP that each costs, and recall by kind of event.
 
 In the manner of DETAD (H. Alwassel et al., Diagnosing Error in Temporal Action Detectors, ECCV 2018). Rules marked
 [DETAD] are those of src/action_detector_diagnosis.py and src/false_positive_analysis.py in HumamAlwassel/DETAD, commit
-24f7d95. What differs here: precision is that of the field's metric, so that the gains add to the mAP that is reported
-(DETAD normalizes it by the number of events of a class and takes the best 10 G predictions only); and where a
-prediction overlaps events of several classes equally, as events that happen at once often are, its own class comes
-first (DETAD takes any of them).
+24f7d95. Two rules differ:
+
+* Precision is that of the field's metric, so that gains add to the reported mAP; DETAD normalizes it by the number of
+  events of a class and uses the best 10 G predictions only.
+* If a prediction overlaps events of several classes equally, as simultaneous events often do, its own class comes
+  first; DETAD takes any of them.
 """
 
 import math
@@ -23,24 +25,25 @@ from esg_transformers.evaluation.event_localization_map.average_precision import
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOOSE_TIOU = 0.1  # below it an overlap is none: `min_tiou_thr` [DETAD]
+LOOSE_TIOU = 0.1  # a smaller overlap counts as none: `min_tiou_thr` [DETAD]
 NUM_RANGES = 10  # of the false positive profile: `limit_factor` [DETAD]
 LOWEST_PRECISION = 0.05  # `minimum_normalized_precision_threshold_for_detection` of false_negative_analysis.py [DETAD]
 
 RIGHT = "true positive"
 FALSE_KINDS = ("double detection", "wrong label", "localization", "confusion", "background")
 
-# Upper ends of all groups but the last, each end included [DETAD]. Lengths are near the fifths of the 5,900 events of
-# UnAV-100's test split (1.9, 4.4, 10.6 and 28.3 s), whose videos have 42 s in the mean; the others are DETAD's.
+# Upper ends (inclusive) of all groups but the last [DETAD]. Lengths are near the quintiles of the 5,900 events of
+# UnAV-100's test split (1.9, 4.4, 10.6 and 28.3 s), whose videos last 42 s on average; the others are DETAD's.
 SIZES = ("XS", "S", "M", "L", "XL")
 LENGTHS = (2.0, 5.0, 10.0, 30.0)  # seconds
 COVERAGES = (0.2, 0.4, 0.6, 0.8)  # of the video
-INSTANCES = (1, 4, 8)  # events of its class in the video
-OTHERS = (0, 1, 2)  # events of other classes that overlap it in time
+INSTANCES = (1, 4, 8)  # events of the same class in the video, the event itself included
+OTHERS = (0, 1, 2)  # events of other classes that overlap the event in time
 
-# Okabe and Ito's colours, which colour-blind people tell apart: right, and the kinds in the order of `FALSE_KINDS`.
+# Okabe and Ito's colours, chosen for colour-blind readers: true positives, then the kinds as in `FALSE_KINDS`.
 COLORS = ("#009e73", "#f0e442", "#0072b2", "#56b4e9", "#d55e00", "#999999")
 
 
@@ -52,32 +55,33 @@ def error_analysis(
 ) -> dict[str, Any]:
     """Kinds of false positives, the mAP that each costs, and the recall of groups of events.
 
-    A prediction that takes no true event is judged by the event of its video that it overlaps most, of any class
-    [DETAD]: with an overlap of at least `tiou` it is a "double detection" of its own class or a "wrong label"; of at
-    least 0.1, a "localization" error, or "confusion" with another class; with less it is "background".
+    A prediction without a matched true event is classified by the true event of its video, of any class, that it
+    overlaps most [DETAD]. If that overlap is at least `tiou`, it is a "double detection" (same class) or a "wrong
+    label" (another class); if at least 0.1, a "localization" error (same) or "confusion" (another); else "background".
 
     Args:
         predictions: one list per video of events `{"start", "end", "label", "score"}`, see `mean_average_precision`.
-            Those of classes that no reference has are left out.
+            Predictions of classes that no reference has are ignored.
         references: one list per video, in the order of `predictions`, of events `{"start", "end", "label"}`.
         durations: seconds of each video.
-        tiou: overlap from which a prediction is right, in (0.1, 1].
+        tiou: the smallest overlap of a correct prediction, in (0.1, 1].
 
     Returns:
-        Plain numbers and text:
+        Numbers and text that JSON can hold:
 
-        * `"tiou"`; `"map"`: the mAP at it.
-        * `"profile"`: for the best G predictions of every class, the next G and so on to 10 G, G being the true events
-          of the class [DETAD], how many are `"true positive"` or of each kind.
-        * `"gain"`: how much the mAP rises when all predictions of a kind are removed, others as they are [DETAD].
+        * `"tiou"`; `"map"`: the mAP at this overlap.
+        * `"profile"`: the number of predictions of each kind, `"true positive"` first, in ten ranges: the best G
+          predictions of every class, the next G, and so on to 10 G, where G is the class's number of true events
+          [DETAD].
+        * `"gain"`: the rise of the mAP if all predictions of one kind are removed and the others kept [DETAD].
         * `"recall"`: for `"length"`, `"coverage"`, `"instances"`, `"others at once"` and `"class"`, the groups of true
-          events, `{"events", "recall"}`, recall being None where there is no event. Found is what a prediction takes
-          down to which the class has a normalized precision above 0.05 [DETAD]: without a limit, 100 predictions of a
-          video find nearly everything.
+          events as `{"events", "recall"}`; recall is None for a group without events. An event counts as found if its
+          prediction stands where the normalized precision of the class still exceeds 0.05 [DETAD]; without this limit,
+          100 predictions per video would find nearly everything.
 
     Raises:
-        ValueError: for events that `mean_average_precision` refuses, durations that are not one positive number for
-            each video, or a `tiou` out of range.
+        ValueError: if `mean_average_precision` refuses the events, `durations` is not one positive number for each
+            video, or `tiou` is out of range.
 
     >>> references = [[{"start": 0.0, "end": 4.0, "label": "alarm"}]]
     >>> found = [(0.0, 4.0, "alarm", 0.7), (0.0, 1.0, "alarm", 0.8), (9.0, 9.5, "alarm", 0.9)]
@@ -92,8 +96,8 @@ def error_analysis(
         raise ValueError(f"`tiou` must be in ({LOOSE_TIOU}, 1]; got {tiou}.")
     if len(durations) != len(references) or not all(math.isfinite(x) and x > 0 for x in durations):
         raise ValueError(
-            f"`durations` must be the seconds of each of the {len(references)} videos, all > 0; got {len(durations)}, "
-            f"the smallest {min(durations, default=None)}."
+            f"`durations` must be the seconds (> 0) of each of the {len(references)} videos; got {len(durations)} "
+            f"values, the smallest {min(durations, default=None)}."
         )
     classes = match_classes(predictions, references, (tiou,))
     kinds = _kinds(classes, tiou)
@@ -114,7 +118,7 @@ def error_analysis(
 
 
 def plot_error_analysis(analysis: dict[str, Any]) -> "Figure":
-    """Draw what `error_analysis` returns: the false positive profile, the gains, and the recall of groups of events.
+    """A figure of the result of `error_analysis`: false positive profile, gains, and recall of groups of events.
 
     >>> event = {"start": 0.0, "end": 4.0, "label": "alarm", "score": 0.7}
     >>> figure = plot_error_analysis(error_analysis([[event]], [[event]], [10.0]))
@@ -125,49 +129,59 @@ def plot_error_analysis(analysis: dict[str, Any]) -> "Figure":
 
     figure = Figure(figsize=(14, 5.2), layout="constrained")
     profile, gain, recall = figure.subplots(1, 3, width_ratios=(5, 4, 5))
-    names, ranks = (RIGHT, *FALSE_KINDS), np.arange(1, 1 + len(analysis["profile"]))
-    counts = np.array([[numbers[name] for name in names] for numbers in analysis["profile"]])  # (ranges, kinds)
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    for kind, (name, color) in enumerate(zip(names, COLORS, strict=True)):
-        profile.bar(ranks, shares[:, kind], bottom=shares[:, :kind].sum(axis=1), color=color, label=name, width=0.85)
-    profile.set_xticks(ranks, [f"{rank}G" for rank in ranks])
-    profile.set_xlabel("predictions of a class with G true events, best first")
-    profile.set_ylabel("% of predictions")
-    profile.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
-
-    gains = [100 * analysis["gain"][name] for name in FALSE_KINDS]
-    bars = gain.barh(FALSE_KINDS, gains, color=COLORS[1:])
-    gain.bar_label(bars, fmt="%.1f", padding=3)
-    gain.set_xlim(0, 1.15 * max(*gains, 1))
-    gain.invert_yaxis()
-    gain.set_xlabel(f"points of mAP@{analysis['tiou']:g}, which is {100 * analysis['map']:.1f}")
-
-    row = 0
-    rows: list[int] = []
-    names_of_rows: list[str] = []
-    for name, groups in analysis["recall"].items():
-        if name == "class":
-            continue  # too many to draw
-        here = range(row + 1, row + 1 + len(groups))
-        bars = recall.barh(here, [100 * (numbers["recall"] or 0) for numbers in groups.values()], color=COLORS[0])
-        recall.bar_label(bars, [f"{numbers['events']:,}" for numbers in groups.values()], padding=3, fontsize=8)
-        recall.text(0, row + 0.1, name, va="center", fontweight="bold", fontsize=9)
-        rows += here
-        names_of_rows += groups
-        row += len(groups) + 1
-    recall.set_yticks(rows, names_of_rows, fontsize=9)
-    recall.set_ylim(row, -0.7)
-    recall.set_xlim(0, 112)
-    recall.set_xticks(range(0, 101, 20))
-    recall.set_xlabel("% of the true events found; beside it, of how many")
+    _draw_profile(profile, analysis["profile"])
+    _draw_gain(gain, analysis)
+    _draw_recall(recall, analysis["recall"])
     for axes, title in ((profile, "False positive profile"), (gain, "Gain without"), (recall, "Recall")):
         axes.set_title(title, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+def _draw_profile(axes: "Axes", profile: list[dict[str, int]]) -> None:
+    names, ranks = (RIGHT, *FALSE_KINDS), np.arange(1, 1 + len(profile))
+    counts = np.array([[numbers[name] for name in names] for numbers in profile])  # (ranges, kinds)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    for kind, (name, color) in enumerate(zip(names, COLORS, strict=True)):
+        axes.bar(ranks, shares[:, kind], bottom=shares[:, :kind].sum(axis=1), color=color, label=name, width=0.85)
+    axes.set_xticks(ranks, [f"{rank}G" for rank in ranks])
+    axes.set_xlabel("predictions of a class with G true events, best first")
+    axes.set_ylabel("% of predictions")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
+
+
+def _draw_gain(axes: "Axes", analysis: dict[str, Any]) -> None:
+    gains = [100 * analysis["gain"][name] for name in FALSE_KINDS]
+    bars = axes.barh(FALSE_KINDS, gains, color=COLORS[1:])
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set_xlim(0, 1.15 * max(*gains, 1))
+    axes.invert_yaxis()
+    axes.set_xlabel(f"points of mAP@{analysis['tiou']:g}, which is {100 * analysis['map']:.1f}")
+
+
+def _draw_recall(axes: "Axes", recall: dict[str, dict[Any, dict[str, Any]]]) -> None:
+    row = 0
+    rows: list[int] = []
+    names_of_rows: list[str] = []
+    for name, groups in recall.items():
+        if name == "class":
+            continue  # too many to draw
+        here = range(row + 1, row + 1 + len(groups))
+        bars = axes.barh(here, [100 * (numbers["recall"] or 0) for numbers in groups.values()], color=COLORS[0])
+        axes.bar_label(bars, [f"{numbers['events']:,}" for numbers in groups.values()], padding=3, fontsize=8)
+        axes.text(0, row + 0.1, name, va="center", fontweight="bold", fontsize=9)
+        rows += here
+        names_of_rows += groups
+        row += len(groups) + 1
+    axes.set_yticks(rows, names_of_rows, fontsize=9)
+    axes.set_ylim(row, -0.7)
+    axes.set_xlim(0, 112)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("% of the true events found; labels: number of true events")
+
+
 def _kinds(classes: list[ClassMatches], tiou: float) -> list[np.ndarray]:
-    """What each prediction of each class is, `(N,)` int: 0 = right, else 1 + its place in `FALSE_KINDS`."""
+    """Kind of each of the N predictions of each class, `(N,)` int: 0 = correct, else 1 + position in `FALSE_KINDS`."""
     true_videos = np.concatenate([matches.true_videos for matches in classes])
     true_segments = np.concatenate([matches.true_segments for matches in classes])
     true_classes = np.repeat(np.arange(len(classes)), [len(matches.true_videos) for matches in classes])
@@ -176,7 +190,7 @@ def _kinds(classes: list[ClassMatches], tiou: float) -> list[np.ndarray]:
         found, true = pairs_within_videos(matches.videos, true_videos)
         overlap = temporal_iou(matches.segments[found], true_segments[true])
         is_own = true_classes[true] == class_id
-        order = np.lexsort((~is_own, -overlap, found))  # for each the event that it overlaps most; its own class first
+        order = np.lexsort((~is_own, -overlap, found))  # per prediction, largest overlap first; if equal, its own class
         found, overlap, is_own = found[order], overlap[order], is_own[order]
         first = np.unique(found, return_index=True)[1]
         found, overlap, is_own = found[first], overlap[first], is_own[first]
@@ -189,12 +203,12 @@ def _kinds(classes: list[ClassMatches], tiou: float) -> list[np.ndarray]:
 
 
 def _map_of(matches: ClassMatches, kept: np.ndarray) -> float:
-    """Average precision of a class of which only some predictions are kept, `(N,)` bool; all right ones are."""
+    """Average precision of a class with some predictions removed; `kept`, `(N,)` bool, includes all correct ones."""
     return float(area_under_precision(matches.taken[:, kept] >= 0, len(matches.true_videos))[0])
 
 
 def _profile(classes: list[ClassMatches], kinds: list[np.ndarray]) -> list[dict[str, int]]:
-    """How many predictions are of which kind, in each range of G predictions of every class."""
+    """Number of predictions of each kind in each range of G predictions, summed over classes."""
     counts = np.zeros((NUM_RANGES, 1 + len(FALSE_KINDS)), dtype=np.int64)
     for matches, of_class in zip(classes, kinds, strict=True):
         ranges = np.arange(len(of_class)) // len(matches.true_videos)
@@ -203,7 +217,7 @@ def _profile(classes: list[ClassMatches], kinds: list[np.ndarray]) -> list[dict[
 
 
 def _recall(classes: list[ClassMatches], durations: Sequence[float]) -> dict[str, dict[Any, dict[str, Any]]]:
-    """The groups of true events and the share that is found of each."""
+    """Number of events and recall of each group of true events."""
     videos = np.concatenate([matches.true_videos for matches in classes])
     segments = np.concatenate([matches.true_segments for matches in classes])
     labels = np.repeat(np.arange(len(classes)), [len(matches.true_videos) for matches in classes])
@@ -236,7 +250,7 @@ def _recall(classes: list[ClassMatches], durations: Sequence[float]) -> dict[str
 
 
 def _range_names(upper_ends: Sequence[float], unit: str = "") -> list[str]:
-    """Sizes with the values they hold.
+    """Names of the groups, from XS to XL, with the range of values of each.
 
     >>> _range_names((2.0, 5.0, 10.0, 30.0), " s")
     ['XS: <= 2 s', 'S: <= 5 s', 'M: <= 10 s', 'L: <= 30 s', 'XL: > 30 s']
@@ -246,10 +260,10 @@ def _range_names(upper_ends: Sequence[float], unit: str = "") -> list[str]:
 
 
 def _is_found(matches: ClassMatches, mean_true: float) -> np.ndarray:
-    """Which true events of a class are found, `(M,)` bool, by predictions of enough normalized precision.
+    """True for each of the M true events of a class that is found with enough normalized precision, `(M,)` bool.
 
-    Recall R and F false positives down to a prediction give R N / (R N + F), N being the true events that a class has
-    in the mean, so that classes of many and of few events are measured alike.
+    A prediction with recall R and F false positives down to it has the normalized precision R N / (R N + F), where N
+    is the mean number of true events per class (`mean_true`). It does not depend on how frequent the class is.
     """
     taken = matches.taken[0]
     expected = (taken >= 0).cumsum() / len(matches.true_videos) * mean_true

@@ -1,8 +1,8 @@
-"""The score that each class needs: chosen on a validation split, so that a site gets the precision or recall it wants.
+"""Score thresholds per class, chosen on a validation split for a target such as a precision or a recall.
 
-What can be chosen for a class is how many of its predictions are kept, the surest first; equal scores are kept or left
-together. The threshold lies halfway between the lowest score that is kept and the next lower one, with 1 above the
-highest and 0 below the lowest. Of choices that are equally good the one with the highest threshold is taken.
+A threshold keeps the predictions of a class with the highest scores; predictions with equal scores are kept or dropped
+together. It lies halfway between the lowest kept score and the highest dropped one; 1 bounds the scores from above
+and 0 from below. If several thresholds serve the target equally well, the highest is chosen.
 """
 
 import math
@@ -24,39 +24,40 @@ from esg_transformers.evaluation.event_localization_map.average_precision import
 
 
 class OperatingCurve(NamedTuple):
-    """What S thresholds of one class would give on the split, the highest first: that one keeps nothing."""
+    """Hits and false alarms of one class at S thresholds, highest first; the first threshold keeps no prediction."""
 
-    thresholds: np.ndarray  # (S,) float64, in [0, 1]; kept is what scores more
-    hits: np.ndarray  # (S,) int64, never less at a lower threshold
-    false_alarms: np.ndarray  # (S,) int64, likewise
+    thresholds: np.ndarray  # (S,) float64, in [0, 1]; predictions with higher scores are kept
+    hits: np.ndarray  # (S,) int64, not falling
+    false_alarms: np.ndarray  # (S,) int64, not falling
     num_true: int
 
     @property
     def precision(self) -> np.ndarray:
-        """`(S,)`; 0 where nothing is kept."""
-        return self.hits / np.maximum(self.hits + self.false_alarms, 1)
+        """`(S,)` float64; 0 if no prediction is kept."""
+        precision: np.ndarray = self.hits / np.maximum(self.hits + self.false_alarms, 1)
+        return precision
 
     def counts(self, choice: int) -> Counts:
-        """At one of the thresholds."""
+        """Counts at the threshold with position `choice`."""
         hits = int(self.hits[choice])
         return Counts(hits, self.num_true - hits, int(self.false_alarms[choice]))
 
 
 @dataclass(frozen=True)
 class PrecisionAtLeast:
-    """The highest recall with at least this precision; where no threshold has it, the highest precision.
+    """The highest recall with at least this precision; if no threshold reaches it, the highest precision.
 
     Args:
-        precision: the share of found events that must be right, in (0, 1].
+        precision: share of predicted events that must be hits, in (0, 1].
     """
 
     precision: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_share("precision", self.precision)
 
     def choose(self, curve: OperatingCurve) -> tuple[int, bool]:
-        """The position of the threshold on the curve, and whether the target is reached there."""
+        """Position of the chosen threshold on the curve; True if it reaches the target."""
         enough = curve.precision >= self.precision
         if enough.any():
             return int(np.argmax(np.where(enough, curve.hits, -1))), True
@@ -65,19 +66,19 @@ class PrecisionAtLeast:
 
 @dataclass(frozen=True)
 class RecallAtLeast:
-    """The highest precision with at least this recall; where no threshold has it, the highest recall.
+    """The highest precision with at least this recall; if no threshold reaches it, the highest recall.
 
     Args:
-        recall: the share of true events that must be found, in (0, 1].
+        recall: share of true events that must be hit, in (0, 1].
     """
 
     recall: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_share("recall", self.recall)
 
     def choose(self, curve: OperatingCurve) -> tuple[int, bool]:
-        """The position of the threshold on the curve, and whether the target is reached there."""
+        """Position of the chosen threshold on the curve; True if it reaches the target."""
         enough = curve.hits / max(curve.num_true, 1) >= self.recall
         if enough.any():
             return int(np.argmax(np.where(enough, curve.precision, -1.0))), True
@@ -89,37 +90,38 @@ class BestF1:
     """The highest F1, the harmonic mean of precision and recall."""
 
     def choose(self, curve: OperatingCurve) -> tuple[int, bool]:
-        """The position of the threshold on the curve; this target is always reached."""
+        """Position of the chosen threshold on the curve; True, as this target is always reached."""
         return int(np.argmax(2 * curve.hits / np.maximum(curve.hits + curve.false_alarms + curve.num_true, 1))), True
 
 
 @dataclass(frozen=True)
 class LowestCost:
-    """The lowest cost of misses and false alarms together.
+    """The lowest total cost of misses and false alarms.
 
     Args:
-        miss: cost of a true event that is not found, > 0.
-        false_alarm: cost of a found event that is none, > 0, in the same unit.
+        miss: cost of a missed true event, > 0.
+        false_alarm: cost of a false alarm, > 0, in the same unit.
     """
 
     miss: float
     false_alarm: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not all(math.isfinite(cost) and cost > 0 for cost in (self.miss, self.false_alarm)):
-            raise ValueError(f"The costs of a miss and of a false alarm must be above 0; got {self}.")
+            raise ValueError(f"The costs `miss` and `false_alarm` must be finite numbers > 0; got {self}.")
 
     def choose(self, curve: OperatingCurve) -> tuple[int, bool]:
-        """The position of the threshold on the curve; this target is always reached."""
+        """Position of the chosen threshold on the curve; True, as this target is always reached."""
         return int(np.argmin(self.miss * (curve.num_true - curve.hits) + self.false_alarm * curve.false_alarms)), True
 
 
 @dataclass(frozen=True)
 class AlarmsPerHour:
-    """The most hits, of all classes together, with no more false alarms per hour than this, of all classes together.
+    """Many hits within a budget of false alarms per hour of video, both summed over classes.
 
-    Alarms are spent one step after the other where they gain the most hits per alarm, until no step is left that gains
-    a hit and that can still be paid. A class without true events gains nothing, and so gets none.
+    Greedy: thresholds are lowered step by step, each time that of the class with the most additional hits per false
+    alarm, until no affordable step adds a hit. A class without true events adds none, so all its predictions are
+    dropped. The result is not always the largest possible number of hits.
 
     Args:
         limit: false alarms per hour of video, >= 0.
@@ -127,13 +129,13 @@ class AlarmsPerHour:
 
     limit: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (math.isfinite(self.limit) and self.limit >= 0):
-            raise ValueError(f"The false alarms per hour must be a number from 0 on; got {self.limit}.")
+            raise ValueError(f"`limit`, the false alarms per hour, must be a finite number >= 0; got {self.limit}.")
 
     def choose_together(self, curves: Sequence[OperatingCurve], hours: float) -> list[int]:
-        """The position of the threshold on each of the curves."""
-        budget = math.floor(self.limit * hours + 1e-9)  # 0.7 / h x 10 h are 7 alarms, whatever the rounding
+        """Position of the chosen threshold on each curve."""
+        budget = math.floor(self.limit * hours + 1e-9)  # 0.7 / h x 10 h are 7 alarms, in spite of rounding
         choices = [0] * len(curves)
         steps = [_best_step(curve, 0, budget) for curve in curves]
         while any(gain > 0 for gain, _, _ in steps):
@@ -151,13 +153,13 @@ Target = PrecisionAtLeast | RecallAtLeast | BestF1 | LowestCost | AlarmsPerHour
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What was chosen for a class, and what it gives on the split that it was chosen on.
+    """The threshold of a class, and its figures on the split on which it was chosen.
 
     Args:
         threshold: the score that an event of the class must exceed, in [0, 1].
-        counts: hits, misses and false alarms.
-        false_alarms_per_hour: of video.
-        reached: whether the target is; never for a class that has no true event or no prediction in the split.
+        counts: hits, misses and false alarms at the threshold.
+        false_alarms_per_hour: false alarms per hour of video.
+        reached: True if the target is reached; False for a class without true events or without predictions.
     """
 
     threshold: float
@@ -173,25 +175,25 @@ def choose_thresholds(
     target: Target,
     criterion: Criterion = HALF_OVERLAP,
 ) -> dict[Any, OperatingPoint]:
-    """The score that each class needs, for a target on the split that the events are of.
+    """A score threshold for each class that serves a target on the given videos.
 
-    The figures of a point are those of this very split, so those of other videos will be worse on average. A class
-    without true events keeps none of its predictions; one without predictions gets the threshold 0.5.
+    The figures of each point are measured on the same videos, so those on other videos will be worse on average. A
+    class without true events keeps none of its predictions; a class without predictions gets the threshold 0.5.
 
     Args:
-        predictions: one list per video of events `{"start", "end", "label", "score"}`, with scores in [0, 1], and all
-            the events that the model can find (a threshold of 0).
+        predictions: one list per video of events `{"start", "end", "label", "score"}`, with scores in [0, 1]; all
+            events that the model finds with a threshold of 0.
         references: one list per video, in the order of `predictions`, of events `{"start", "end", "label"}`.
         durations: seconds of each video.
-        target: what to choose for.
-        criterion: what makes a predicted event a hit.
+        target: the figure to reach or to optimise.
+        criterion: the rule that makes a predicted event a hit.
 
     Returns:
         Label to point, for all labels of predictions and references, sorted.
 
     Raises:
-        ValueError: for events that `mean_average_precision` refuses, a score out of [0, 1], a duration that is not a
-            positive number, or no videos.
+        ValueError: if `mean_average_precision` refuses the events, a score is outside [0, 1], a duration is not a
+            positive number, or there are no videos.
 
     >>> references = [[{"start": 0.0, "end": 4.0, "label": "alarm"}]]
     >>> predictions = [[{"start": 0.0, "end": 4.0, "label": "alarm", "score": 0.75},
@@ -206,8 +208,8 @@ def choose_thresholds(
         raise ValueError("There are no videos to choose thresholds on. Pass those of a validation split.")
     if len(found.scores) and not (found.scores.min() >= 0 and found.scores.max() <= 1):
         raise ValueError(
-            f"Scores lie between {found.scores.min()} and {found.scores.max()}; thresholds are chosen for scores in "
-            "[0, 1], such as probabilities."
+            f"Scores lie between {found.scores.min()} and {found.scores.max()}. Expected scores in [0, 1], such as "
+            "probabilities."
         )
     matched = match_events(found, true, criterion)
     curves = [operating_curve(matched, class_id) for class_id in range(len(matched.labels))]
@@ -228,21 +230,21 @@ def choose_thresholds(
 
 
 def operating_curve(matched: MatchedEvents, class_id: int) -> OperatingCurve:
-    """All thresholds of a class that keep different predictions, and what they give."""
-    of_class = (matched.classes == class_id) & (matched.scores > 0)  # no threshold in [0, 1] is below a score of 0
+    """The curve of a class, with one threshold for each set of predictions that can be kept."""
+    of_class = (matched.classes == class_id) & (matched.scores > 0)  # no threshold in [0, 1] keeps a score of 0
     scores, is_hit = matched.scores[of_class], matched.is_hit[of_class]
-    last = np.flatnonzero(np.diff(scores, append=-1.0))  # of those with the same score
+    last = np.flatnonzero(np.diff(scores, append=-1.0))  # position of the last prediction with each score
     kept = np.append(0, last + 1)
     hits = np.append(0, is_hit.cumsum())[kept]
     bounds = np.concatenate([[1.0], scores[last], [0.0]])
     middle = (bounds[:-1] + bounds[1:]) / 2
-    # Between neighbouring floats there is no middle; it must not be rounded up to the score that is kept.
+    # Between neighbouring floats there is no middle; the threshold must not be rounded up to the kept score.
     thresholds = np.where(middle < bounds[:-1], middle, bounds[1:])
     return OperatingCurve(thresholds, hits, kept - hits, int(matched.num_true[class_id]))
 
 
 def _best_step(curve: OperatingCurve, choice: int, budget: int) -> tuple[float, int, int]:
-    """The step down from a position that gains the most hits per alarm within a budget: (gain, alarms, position)."""
+    """The affordable step down with the most hits per false alarm: (hits per alarm, alarms, new position)."""
     hits = curve.hits[choice:] - curve.hits[choice]
     alarms = curve.false_alarms[choice:] - curve.false_alarms[choice]
     affordable = int(np.searchsorted(alarms, budget, side="right"))

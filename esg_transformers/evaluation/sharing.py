@@ -1,4 +1,4 @@
-"""Sharing the metric on the Hub, as a Space that `evaluate.load` loads without this package."""
+"""Push the metric to the Hub as a Space, which `evaluate.load` loads without this package."""
 
 import tempfile
 from pathlib import Path
@@ -31,8 +31,8 @@ metric.compute(
 )["mAP@0.7"]  # 1.0
 ```
 
-`predictions` and `references` hold one list of events for each video, times in seconds. The rules, and all that is
-returned, are in `average_precision.py`.
+`predictions` and `references` hold one list of events per video, with times in seconds. The rules and all returned
+values are described in `average_precision.py`.
 """
 
 
@@ -44,12 +44,12 @@ def push_metric(
     create_pr: bool = False,
     token: str | None = None,
 ) -> str:
-    """Push the metric to the Hub as a Space, in one commit; a metric that is there already makes none.
+    """Push the metric to the Hub as a Space, in one commit; without a commit if the Space is up to date.
 
     Args:
-        repo_id: `owner/name` of the Space, which is made if there is none.
-        private: whether a Space that is made can be seen by its owner only; by default as the owner's settings say.
-        revision: the branch to push to, which is made from `main` if there is none; `main` by default.
+        repo_id: `owner/name` of the Space; created if missing.
+        private: create the Space as a private one; by default the owner's settings decide.
+        revision: branch to push to, created from `main` if missing; `main` by default.
         create_pr: propose the push as a pull request to `main`.
         token: access token; by default that of `hf auth login` or of the environment variable `HF_TOKEN`.
 
@@ -57,8 +57,8 @@ def push_metric(
         The URL of the commit, or of the pull request.
 
     Raises:
-        ValueError: if the Space is not one to push it to.
-        OSError: if the Hub cannot be reached or refuses; says why and what to do.
+        ValueError: if the Space holds something else than this metric.
+        OSError: if the Hub cannot be reached or refuses; names the reason and what to do.
     """
     name = repo_id.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,14 +1,14 @@
-"""How far the figures of a model would move on other videos, and whether one model is better than another.
+"""Confidence intervals of average precision, and paired comparisons of models, by the bootstrap over videos.
 
-Both by the bootstrap over videos (B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993): V videos are
-drawn from the V of the data set, with replacement, and the figures computed of them as of a data set, again and again.
-A video that is drawn twice counts as two videos. What is right in a video does not depend on others, so predictions are
-matched once and weighted by how often their video was drawn.
+The bootstrap (B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993) repeatedly draws V videos with
+replacement from the V videos of the data set and computes the figures of each draw. A video that is drawn twice counts
+as two videos. A match in one video does not depend on other videos, so predictions are matched once and weighted by the
+number of times that their video was drawn.
 
-The average precision of a weak detector is higher in a resample, where copies of a right prediction stand together and
-lift the envelope of precision: so much that all resamples may lie above the figure itself. So resamples are shifted to
-have the figure as their mean, and an interval is the percentile interval (section 13.3) of these: it holds the figure
-to expect from as many other videos.
+Resampling raises the average precision of a weak detector: copies of a correct prediction follow each other and lift
+the envelope of precision, so that all resamples may lie above the measured figure. Therefore resamples are shifted to
+have the measured figure as their mean. The interval is the percentile interval (section 13.3) of the shifted resamples.
+It estimates the range of the figure on other data sets of V videos.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from esg_transformers.evaluation.event_localization_map.average_precision import
     match_classes,
 )
 
-RESAMPLES_AT_ONCE = 50  # bounds memory: 16 bytes for each of them and each prediction of a class
+RESAMPLES_AT_ONCE = 50  # limits memory: 16 bytes for each resample and each prediction of a class
 
 Videos = Sequence[Sequence[dict[str, Any]]]
 
@@ -37,14 +37,14 @@ def bootstrap_map(
     seed: int = 0,
     tiou_thresholds: Sequence[float] = TIOU_THRESHOLDS,
 ) -> dict[str, Any]:
-    """Confidence intervals of the figures of `mean_average_precision` over resampled videos.
+    """Confidence intervals of the figures of `mean_average_precision`, by resampling videos.
 
-    A class of which a resample holds no true event is left out of its means, as in the metric; a resample without any
-    true event is left out.
+    A class without true events in a resample is ignored in its means, as in the metric; a resample without any true
+    event is ignored.
 
     Args:
         predictions, references, tiou_thresholds: as in `mean_average_precision`.
-        num_resamples: how many data sets are drawn; at least one must be expected beyond either end of the interval.
+        num_resamples: number of draws; large enough that one is expected beyond either end of the interval.
         confidence: share of resamples within the interval, in (0, 1).
         seed: of the draws; equal seeds draw equal videos.
 
@@ -52,7 +52,7 @@ def bootstrap_map(
         `[low, high]` in place of each number: `"average_map"`, `"mAP@0.1"`, ..., and of each label in `"per_class"`.
 
     Raises:
-        ValueError: if `mean_average_precision` refuses the events, or for too few resamples.
+        ValueError: if `mean_average_precision` refuses the events, or `num_resamples` is too small.
 
     >>> references = [[{"start": 0.0, "end": 1.0, "label": "alarm"}] for _ in range(20)]
     >>> predictions = [[{**event, "score": 0.5} for event in events] for events in references[:10]] + [[]] * 10
@@ -65,7 +65,8 @@ def bootstrap_map(
     [(per_class, at_overlap)] = _resample([classes], len(references), num_resamples, seed)
 
     def intervals(figures: np.ndarray) -> list[list[float]]:
-        return np.nanquantile(figures, tails, axis=1).clip(0, 1).T.tolist()
+        ends: list[list[float]] = np.nanquantile(figures, tails, axis=1).clip(0, 1).T.tolist()
+        return ends
 
     return {
         "average_map": intervals(at_overlap.mean(axis=0, keepdims=True))[0],
@@ -83,21 +84,22 @@ def compare_map(
     seed: int = 0,
     tiou_thresholds: Sequence[float] = TIOU_THRESHOLDS,
 ) -> dict[str, dict[str, Any]]:
-    """How much better one model is than another on the same videos: a paired bootstrap, each resample drawn for both.
+    """Difference in average precision of two models on the same videos, by a paired bootstrap.
 
-    The two-sided p-value is the level at which the interval just reaches 0 (Efron and Tibshirani, section 15.4): twice
-    the smaller of the shares of resamples in which the difference is <= 0 and in which it is >= 0. The data set itself
-    counts as one more resample on either side (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their
-    Application, 1997, equation 4.11), so that it is never 0: `min(1, 2 * (1 + number) / (1 + num_resamples))`.
+    Each resample draws the same videos for both models. The two-sided p-value is the level at which the interval just
+    reaches 0 (Efron and Tibshirani, section 15.4): twice the smaller of the shares of resamples with a difference <= 0
+    and >= 0. The data set itself counts as one more resample on either side (A. C. Davison and D. V. Hinkley, Bootstrap
+    Methods and their Application, 1997, equation 4.11), so the p-value is never 0:
+    `min(1, 2 * (1 + number) / (1 + num_resamples))`.
 
     Args:
-        predictions: of the one model, as in `mean_average_precision`.
-        others: of the other model, for the same videos in the same order.
+        predictions: of the first model, as in `mean_average_precision`.
+        others: of the second model, for the same videos in the same order.
         references, num_resamples, confidence, seed, tiou_thresholds: as in `bootstrap_map`.
 
     Returns:
-        For `"average_map"`, `"mAP@0.1"`, ...: `"difference"`, > 0 where the one model is better; its `"interval"`,
-        `[low, high]`; and `"p_value"`, of this figure alone.
+        For `"average_map"`, `"mAP@0.1"`, ...: `"difference"`, > 0 if the first model is better; its `"interval"`,
+        `[low, high]`; and `"p_value"`, without correction for the number of figures.
 
     Raises:
         ValueError: as in `bootstrap_map`.
@@ -120,19 +122,19 @@ def compare_runs(
     seed: int = 0,
     tiou_thresholds: Sequence[float] = TIOU_THRESHOLDS,
 ) -> dict[str, dict[str, Any]]:
-    """As `compare_map`, of two models that were trained several times: the mean over runs of the difference.
+    """Mean difference of two models that were trained several times; see `compare_map`.
 
-    Each resample draws videos anew for every run; where runs have the same references, the same videos for all.
+    Each resample draws videos for every run independently, except that runs with equal references share their draw.
 
     Args:
-        runs: of each run `predictions`, `others` and `references` of `compare_map`; at least one.
+        runs: `predictions`, `others` and `references` of `compare_map` for each run; at least one run.
         num_resamples, confidence, seed, tiou_thresholds: as in `bootstrap_map`.
 
     Returns:
-        As `compare_map`.
+        The same figures as `compare_map`.
 
     Raises:
-        ValueError: as in `bootstrap_map`, or without a run.
+        ValueError: as in `bootstrap_map`, or if there is no run.
 
     >>> references = [[{"start": 0.0, "end": 1.0, "label": "alarm"}] for _ in range(20)]
     >>> found = [[{**event, "score": 0.5} for event in events] for events in references]
@@ -141,7 +143,7 @@ def compare_runs(
     0.25
     """
     if not runs:
-        raise ValueError("There are no runs to compare; give at least one.")
+        raise ValueError("There are no runs to compare. Pass at least one.")
     names, tails = map_names(tiou_thresholds), interval_tails(num_resamples, confidence)
     differences: list[np.ndarray] = []
     seen: list[Videos] = []
@@ -152,14 +154,14 @@ def compare_runs(
         stream = seed + seen.index(references)
         (_, ours), (_, theirs) = _resample(models, len(references), num_resamples, stream)
         differences.append(ours - theirs)  # (K, R)
-    # A resample without a true event has no figures, so that one run may have fewer than another.
+    # A resample without a true event has no figures, so runs may differ in their number of resamples.
     least = min(difference.shape[1] for difference in differences)
     resampled = np.mean([difference[:, :least] for difference in differences], axis=0)
 
     def comparison(resampled: np.ndarray) -> dict[str, Any]:
         fewer = min((resampled <= 0).sum(), (resampled >= 0).sum())
         return {
-            "difference": float(resampled.mean()),  # that of the data sets, as resamples are shifted to it
+            "difference": float(resampled.mean()),  # equals the measured difference: resamples are shifted to it
             "interval": np.quantile(resampled, tails).clip(-1, 1).tolist(),
             "p_value": min(2 * (1 + int(fewer)) / (1 + len(resampled)), 1.0),
         }
@@ -171,18 +173,19 @@ def compare_runs(
 
 
 def interval_tails(num_resamples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The shares of resamples below the two ends of an interval.
+    """The shares of resamples below the lower and the upper end of an interval.
 
     Raises:
-        ValueError: if `confidence` is not in (0, 1), or there are too few resamples for one to lie beyond either end.
+        ValueError: if `confidence` is not in (0, 1), or `num_resamples` is so small that none is expected beyond
+            either end.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be in (0, 1), such as 0.95; got {confidence}.")
     fewest = round(2 / (1 - confidence))
     if num_resamples < fewest:
         raise ValueError(
-            f"{num_resamples} resamples say nothing of an interval of {confidence:.0%}: draw at least {fewest}, so "
-            "that one can lie beyond either end; 1000 are common."
+            f"{num_resamples} resamples are too few for an interval of {confidence:.0%}: draw at least {fewest}, so "
+            "that one can lie beyond either end. 1000 are common."
         )
     return (1 - confidence) / 2, (1 + confidence) / 2
 
@@ -190,7 +193,7 @@ def interval_tails(num_resamples: int, confidence: float = 0.95) -> tuple[float,
 def _resample(
     models: Sequence[Sequence[ClassMatches]], num_videos: int, num_resamples: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`figures_of_resamples` of each model, the same videos drawn for all; shifted to the figures of the data set."""
+    """`figures_of_resamples` of each model, with the same draws, shifted to the figures of the data set."""
     generator = np.random.default_rng(seed)
     has_event = np.zeros(num_videos, dtype=bool)
     for matches in models[0]:
@@ -214,33 +217,35 @@ def _resample(
 
 
 def _shifted(resampled: np.ndarray, figures: np.ndarray) -> np.ndarray:
-    """`resampled` (N, R) moved so that the mean of each row is its one of `figures` (N, 1); NaN stays."""
-    return resampled - np.nanmean(resampled, axis=1, keepdims=True) + figures
+    """`resampled` (N, R), shifted so that the mean of each row is its value in `figures` (N, 1); NaN is ignored."""
+    shifted: np.ndarray = resampled - np.nanmean(resampled, axis=1, keepdims=True) + figures
+    return shifted
 
 
 def figures_of_resamples(classes: Sequence[ClassMatches], drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The figures of R resamples: those of `mean_average_precision` of the drawn videos, each copy being a video.
+    """Figures of `mean_average_precision` for R resamples of the videos, in which each copy of a video counts.
 
     Args:
-        classes: the matches of a model at K overlaps.
-        drawn: `(V, R)` int, how often each resample has drawn each of V videos.
+        classes: matches of a model, C classes at K overlaps.
+        drawn: `(V, R)` int, the number of times that each resample has drawn each of V videos.
 
     Returns:
-        `(C, R)`, the mean over overlaps of each class, NaN where a resample has no true event of it; and `(K, R)`, the
-        mean over the other classes at each overlap.
+        `(C, R)`, the mean over overlaps for each class, NaN if a resample has no true event of it; and `(K, R)`, the
+        mean at each overlap over the classes that have true events.
     """
     precision = np.stack([_average_precision(matches, drawn) for matches in classes])  # (C, K, R)
     return precision.mean(axis=1), np.nanmean(precision, axis=0)
 
 
 def _average_precision(matches: ClassMatches, drawn: np.ndarray) -> np.ndarray:
-    """Average precision of one class at K overlaps in R resamples, `(K, R)`; NaN where there is no true event.
+    """Average precision of one class at K overlaps in R resamples, `(K, R)`; NaN without a true event.
 
-    As `area_under_precision` of the drawn videos in a row, where copies of a prediction follow each other. They are all
-    right or all wrong, so that precision is highest behind the last right one of them, and only there can it matter.
+    Equals `area_under_precision` of the drawn videos in a row, where copies of a prediction follow each other. They are
+    all correct or all wrong, so precision within a group of copies is highest after the last one, and only this value
+    can lift the envelope.
     """
     of_prediction = drawn[matches.videos]  # (N, R)
-    rank = of_prediction.cumsum(axis=0)  # of the last copy
+    rank = of_prediction.cumsum(axis=0)  # of the last copy of each prediction
     area = np.empty((len(matches.taken), drawn.shape[1]))
     for row, taken in zip(area, matches.taken, strict=True):
         right = np.flatnonzero(taken >= 0)
@@ -249,4 +254,5 @@ def _average_precision(matches: ClassMatches, drawn: np.ndarray) -> np.ndarray:
         envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         row[:] = (envelope * copies).sum(axis=0)
     num_true = drawn[matches.true_videos].sum(axis=0)
-    return np.divide(area, num_true, out=np.full_like(area, np.nan), where=num_true > 0)
+    precision_of_class: np.ndarray = np.divide(area, num_true, out=np.full_like(area, np.nan), where=num_true > 0)
+    return precision_of_class

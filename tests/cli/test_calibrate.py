@@ -154,13 +154,10 @@ def test_a_target_that_is_none_is_refused(refused, text):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--target", "precision=2"], "The precision to reach must be in (0, 1]; got 2.0."),
-        (["--target", "f1", "--tiou", "0"], "The overlap (tIoU) that a hit needs must be in (0, 1]; got 0.0."),
-        (
-            ["--target", "f1", "--collar", "-1"],
-            "The parts of a collar must be numbers from 0 on; got Collar(onset=-1.0",
-        ),
+        (["--target", "precision=2"], "in (0, 1]; got 2.0"),
+        (["--target", "f1", "--tiou", "0"], "in (0, 1]; got 0.0"),
+        (["--target", "f1", "--collar", "-1"], ">= 0; got Collar(onset=-1.0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(refused, words, message):
-    assert refused("calibrate", "--model", "m", "--corpus", "c", *words).startswith(message)
+    assert message in refused("calibrate", "--model", "m", "--corpus", "c", *words)

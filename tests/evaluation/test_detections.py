@@ -106,12 +106,12 @@ def test_no_video_has_no_figures():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"durations": [60.0, 60.0]}, "Got 2 `durations` for 1 videos."),
-        ({"durations": [0.0]}, r"`durations\[0\]` is 0.0. Expected a positive"),
-        ({"durations": [float("nan")]}, r"`durations\[0\]` is nan. Expected a positive"),
-        ({"thresholds": {"speech": 0.5}}, "none for 1 of the predicted labels, such as 'alarm'"),
-        ({"predictions": [[event(0, 4, score=float("nan"))]]}, "has score nan"),
-        ({"references": []}, "`predictions` covers 1 videos and `references` 0"),
+        ({"durations": [60.0, 60.0]}, "2 `durations` for 1 videos"),
+        ({"durations": [0.0]}, r"`durations\[0\]` is 0\.0.*positive"),
+        ({"durations": [float("nan")]}, r"`durations\[0\]` is nan.*positive"),
+        ({"thresholds": {"speech": 0.5}}, "`thresholds` .* 1 of .*'alarm'"),
+        ({"predictions": [[event(0, 4, score=float("nan"))]]}, "score nan"),
+        ({"references": []}, "`predictions` .*1 videos.* `references` 0"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(arguments, message):
@@ -125,8 +125,8 @@ def test_what_cannot_be_counted_is_refused(arguments, message):
     [
         (lambda: Overlap(0), r"in \(0, 1\]; got 0"),
         (lambda: Overlap(1.5), r"in \(0, 1\]; got 1.5"),
-        (lambda: Collar(onset=-0.1), "from 0 on; got .*onset=-0.1"),
-        (lambda: Collar(offset=float("inf")), "from 0 on"),
+        (lambda: Collar(onset=-0.1), ">= 0; got .*onset=-0.1"),
+        (lambda: Collar(offset=float("inf")), ">= 0; got .*offset=inf"),
     ],
 )
 def test_a_criterion_out_of_range_is_refused(make, message):

@@ -204,10 +204,10 @@ def test_the_picture_says_what_was_measured(tmp_path):
 def test_bad_input_is_refused_with_its_reason():
     found, true = [[event(0.0, 1.0, score=0.5)]], [[event(0.0, 1.0)]]
     for durations in ([], [0.0], [float("nan")], [1.0, 2.0]):
-        with pytest.raises(ValueError, match="`durations` must be the seconds of each of the 1 videos"):
+        with pytest.raises(ValueError, match=r"`durations` .* 1 videos"):
             error_analysis(found, true, durations)
     for tiou in (0.1, 1.5, float("nan")):
-        with pytest.raises(ValueError, match="`tiou` must be in"):
+        with pytest.raises(ValueError, match=r"`tiou` .*\(0\.1, 1\]"):
             error_analysis(found, true, [1.0], tiou)
     with pytest.raises(ValueError, match="no event"):
         error_analysis(found, [[]], [1.0])

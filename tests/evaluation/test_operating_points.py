@@ -208,11 +208,11 @@ def test_the_alarms_of_all_classes_together_stay_within_the_limit_and_mostly_fin
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PrecisionAtLeast(0), r"The precision to reach must be in \(0, 1\]; got 0"),
-        (lambda: RecallAtLeast(1.1), r"The recall to reach must be in \(0, 1\]; got 1.1"),
-        (lambda: LowestCost(0, 1), "must be above 0; got .*miss=0"),
-        (lambda: LowestCost(1, float("nan")), "must be above 0"),
-        (lambda: AlarmsPerHour(-1), "from 0 on; got -1"),
+        (lambda: PrecisionAtLeast(0), r"precision .*\(0, 1\]; got 0"),
+        (lambda: RecallAtLeast(1.1), r"recall .*\(0, 1\]; got 1\.1"),
+        (lambda: LowestCost(0, 1), "> 0; got .*miss=0"),
+        (lambda: LowestCost(1, float("nan")), "> 0; got .*nan"),
+        (lambda: AlarmsPerHour(-1), ">= 0; got -1"),
     ],
 )
 def test_a_target_out_of_range_is_refused(make, message):
@@ -223,12 +223,12 @@ def test_a_target_out_of_range_is_refused(make, message):
 def test_scores_that_are_no_probabilities_are_refused():
     predictions, references = events_of("x")
     predictions[0][0]["score"] = 3.5
-    with pytest.raises(ValueError, match=r"Scores lie between 3.5 and 3.5; .* \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"3\.5 and 3\.5.* \[0, 1\]"):
         choose_thresholds(predictions, references, HOUR, BestF1())
 
 
 def test_no_videos_are_refused():
-    with pytest.raises(ValueError, match="no videos to choose thresholds on"):
+    with pytest.raises(ValueError, match="no videos"):
         choose_thresholds([], [], [], BestF1())
 
 

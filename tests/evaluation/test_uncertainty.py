@@ -183,9 +183,9 @@ def test_runs_on_other_videos_make_the_interval_narrower():
 
 def test_bad_input_is_refused_with_its_reason():
     found, true = [[event(0.0, 1.0, score=0.5)]], [[event(0.0, 1.0)]]
-    with pytest.raises(ValueError, match=r"39 resamples say nothing of an interval of 95%: draw at least 40"):
+    with pytest.raises(ValueError, match="39 resamples .*95%.*40"):
         bootstrap_map(found, true, 39)
-    with pytest.raises(ValueError, match="`confidence` must be in"):
+    with pytest.raises(ValueError, match=r"`confidence` .*\(0, 1\).*95"):
         bootstrap_map(found, true, confidence=95)
     with pytest.raises(ValueError, match="no event"):
         bootstrap_map(found, [[]])
@@ -193,5 +193,5 @@ def test_bad_input_is_refused_with_its_reason():
         compare_map(found, [*found, []], true)
     with pytest.raises(ValueError, match="tiou_thresholds"):
         compare_map(found, found, true, tiou_thresholds=())
-    with pytest.raises(ValueError, match="no runs to compare"):
+    with pytest.raises(ValueError, match="no runs"):
         compare_runs([])

@@ -1,1 +1,1 @@
-"""The metric as a folder of its own, which `evaluate.load` reads and which can be uploaded to the Hub as a Space."""
+"""The metric as a folder that `evaluate.load` reads, and that can be pushed to the Hub as a Space."""

@@ -1,12 +1,12 @@
 """Mean average precision of dense event localization, by the rules of the UnAV and ActivityNet evaluators.
 
 Source of the rules: `ANETdetection` in libs/utils/metrics.py of UnAV, commit 1609deb, which follows eval_detection.py
-of ActivityNet. Where that code leaves a result to chance, the rule here is fixed:
+of ActivityNet. Cases that are undefined or arbitrary in that code have a fixed rule here:
 
-* Equal scores keep the order in which the predictions came, video after video; upstream sorts unstably and reverses.
-* Of true events with the same overlap, the first of the list is taken.
-* The overlap of two segments of no length is 0; upstream divides 0 by 0.
-* Predictions of a class that no true event has are left out and counted; upstream may count them for another class.
+* Predictions with equal scores keep their order in the input, video after video; upstream sorts unstably and reverses.
+* Of true events with equal overlap, the first in the list is matched.
+* The overlap of two segments of length 0 is 0; upstream divides 0 by 0.
+* Predictions of a class without true events are ignored and counted; upstream may count them for another class.
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 TIOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-DUPLICATE_TOLERANCE = 1e-3  # seconds
+DUPLICATE_TOLERANCE = 1e-3  # s, of starts and of ends
 
 
 def mean_average_precision(
@@ -25,26 +25,26 @@ def mean_average_precision(
     references: Sequence[Sequence[dict[str, Any]]],
     tiou_thresholds: Sequence[float] = TIOU_THRESHOLDS,
 ) -> dict[str, Any]:
-    """Average precision at each temporal overlap (tIoU), its mean over classes, and the mean of that over overlaps.
+    """Mean average precision at several temporal overlaps (tIoU), and its mean over the overlaps.
 
     True events of one video and class whose starts and ends both lie within 1 ms of an earlier one count once. Classes
     are those of the references; a class without predictions has average precision 0.
 
     Args:
-        predictions: one list per video of events `{"start", "end", "label", "score"}`: seconds, `str` or `int`, and any
-            finite number that is higher for surer events.
+        predictions: one list per video of events `{"start", "end", "label", "score"}`: times in seconds, `str` or
+            `int` as label, and any finite number as score, higher for more confident predictions.
         references: one list per video, in the order of `predictions`, of events `{"start", "end", "label"}`.
-        tiou_thresholds: the smallest overlaps that count as found, each in (0, 1].
+        tiou_thresholds: the smallest overlaps of correct predictions, each in (0, 1].
 
     Returns:
-        `"average_map"`: the mean over thresholds; `"mAP@0.1"`, `"mAP@0.2"`, ...: the mean over classes at one of them;
-        `"per_class"`: label to mean over thresholds, sorted by label; all in [0, 1]. `"ignored_predictions"`: how many
-        predictions have a label that no reference has.
+        `"average_map"`: the mean over thresholds; `"mAP@0.1"`, `"mAP@0.2"`, ...: the mean over classes at one
+        threshold; `"per_class"`: label to mean over thresholds, sorted by label; all in [0, 1].
+        `"ignored_predictions"`: number of predictions with a label that no reference has.
 
     Raises:
-        ValueError: if the lists differ in length, the references hold no event at all (no class could be scored), an
-            event lacks a field, a number is not finite, an event ends before it starts, labels are of mixed types, or
-            a threshold is out of range or given twice.
+        ValueError: if the lists differ in length, the references have no event at all, an event lacks a field, a
+            number is not finite, an event ends before it starts, labels are of mixed types, or a threshold is out of
+            range or given twice.
 
     >>> references = [[{"start": 0.0, "end": 4.0, "label": "dog barking"}]]
     >>> predictions = [[{"start": 0.0, "end": 3.0, "label": "dog barking", "score": 0.9}]]  # 3 s shared, 4 s covered
@@ -65,14 +65,14 @@ def mean_average_precision(
 
 
 def map_names(tiou_thresholds: Sequence[float]) -> list[str]:
-    """`"mAP@0.1"`, `"mAP@0.2"`, ...: what the figures at these overlaps are called.
+    """Names of the figures at these overlaps: `"mAP@0.1"`, `"mAP@0.2"`, ...
 
     Raises:
-        ValueError: if a threshold is out of (0, 1] or given twice, or there is none.
+        ValueError: if a threshold is outside (0, 1] or given twice, or there is none.
     """
     names = [f"mAP@{threshold:g}" for threshold in tiou_thresholds]
     if not names or len(set(names)) < len(names) or not all(0 < threshold <= 1 for threshold in tiou_thresholds):
-        raise ValueError(f"`tiou_thresholds` must be different numbers in (0, 1], at least one; got {tiou_thresholds}.")
+        raise ValueError(f"`tiou_thresholds` must be one or more distinct numbers in (0, 1]; got {tiou_thresholds}.")
     return names
 
 
@@ -86,8 +86,8 @@ def average_precision(
 ) -> np.ndarray:
     """Average precision of one class at each overlap: the area under the envelope of precision over recall (VOC 2011).
 
-    Predictions are taken from the highest score to the lowest. Each is right if some true event of its video, not yet
-    taken by an earlier one, overlaps it enough; it takes the one that overlaps it most.
+    Predictions are matched from the highest score to the lowest. Each is correct if a true event of its video that no
+    earlier prediction has taken overlaps it enough; it takes the one with the largest overlap.
 
     Args:
         videos: `(N,)` int, the video of each prediction.
@@ -100,7 +100,7 @@ def average_precision(
     Returns:
         `(K,)` float64 in [0, 1].
 
-    >>> one, two = np.array([[0.0, 1.0]]), np.array([[5.0, 6.0], [0.0, 1.0]])  # the surer of two predictions is wrong
+    >>> one, two = np.array([[0.0, 1.0]]), np.array([[5.0, 6.0], [0.0, 1.0]])  # the first of two predictions is wrong
     >>> average_precision(np.array([0, 0]), two, np.array([0.9, 0.8]), np.array([0]), one, (0.5,))
     array([0.5])
     """
@@ -113,25 +113,27 @@ def area_under_precision(right: np.ndarray, num_true: int) -> np.ndarray:
     """The area under the envelope of precision over recall.
 
     Args:
-        right: `(K, N)` bool, which of the predictions of a class, best first, are right at each of K overlaps.
-        num_true: M, the true events of the class, >= 1.
+        right: `(K, N)` bool, True for each of N predictions of a class, best first, that is correct at each of K
+            overlaps.
+        num_true: number of true events of the class, >= 1.
 
     Returns:
         `(K,)` float64 in [0, 1].
     """
     precision = right.cumsum(axis=1) / np.arange(1, right.shape[1] + 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    # Recall rises by 1 / M at each right prediction and nowhere else.
-    return (envelope * right).sum(axis=1) / num_true
+    # Recall rises by 1 / num_true at each correct prediction and nowhere else.
+    area: np.ndarray = (envelope * right).sum(axis=1) / num_true
+    return area
 
 
 class ClassMatches(NamedTuple):
-    """The N predictions of one class, best first, its M true events, and which of them found each other."""
+    """The N predictions of one class, best first, its M true events, and their matches."""
 
     label: Any
     videos: np.ndarray  # (N,) int64, positions in the list of videos
     segments: np.ndarray  # (N, 2) float64, seconds
-    taken: np.ndarray  # (K, N) int64, the true event that each prediction takes at each of K overlaps; -1: it is wrong
+    taken: np.ndarray  # (K, N) int64, the true event of each prediction at each of K overlaps; -1 for a wrong one
     true_videos: np.ndarray  # (M,) int64
     true_segments: np.ndarray  # (M, 2) float64, seconds, without duplicates
 
@@ -141,18 +143,18 @@ def match_classes(
     references: Sequence[Sequence[dict[str, Any]]],
     tiou_thresholds: Sequence[float],
 ) -> list[ClassMatches]:
-    """Match predictions to true events at each overlap, class by class of the references, sorted by label.
+    """Matches of predictions and true events at each overlap, for each class of the references, sorted by label.
 
-    What happens in one video does not depend on any other. See `mean_average_precision` for the arguments, and
+    Matches in one video do not depend on other videos. See `mean_average_precision` for the arguments, and
     `average_precision` for the rule.
 
     Raises:
-        ValueError: for events that `mean_average_precision` refuses.
+        ValueError: if `mean_average_precision` refuses the events.
     """
     found, true = read_events(predictions, references)
     if not true.labels:
         raise ValueError(
-            "`references` holds no event, so there is no class to score. Pass the true events of at least one video."
+            "`references` has no event, so there is no class to score. Pass the true events of at least one video."
         )
     class_ids: dict[Any, int] = {label: class_id for class_id, label in enumerate(sorted(set(true.labels)))}
     found_classes = np.array([class_ids.get(label, -1) for label in found.labels], dtype=np.int64)
@@ -175,11 +177,11 @@ def _match(
     true_segments: np.ndarray,
     tiou_thresholds: Sequence[float],
 ) -> np.ndarray:
-    """The true event that each of N predictions, best first, takes at each of K thresholds, or -1: `(K, N)` int64."""
+    """The true event of each of N predictions, best first, at each of K thresholds, or -1: `(K, N)` int64."""
     found, true = pairs_within_videos(videos, true_videos)
     tiou = temporal_iou(segments[found], true_segments[true])
 
-    order = np.lexsort((-tiou, found))  # best prediction first, and for each the true event that overlaps it most
+    order = np.lexsort((-tiou, found))  # best prediction first, and for each its largest overlap first
     found, true, tiou = found[order], true[order], tiou[order]
     taken = np.full((len(tiou_thresholds), len(videos)), -1)
     for row, threshold in zip(taken, tiou_thresholds, strict=True):
@@ -213,15 +215,16 @@ def pairs_within_videos(videos: np.ndarray, true_videos: np.ndarray) -> tuple[np
 
 
 def temporal_iou(segments: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of segments `(N, 2)`, row by row: `(N,)`; 0 where both have no length."""
+    """Intersection over union of segments `(N, 2)`, row by row: `(N,)`; 0 if both have length 0."""
     shared = np.minimum(segments[:, 1], others[:, 1]) - np.maximum(segments[:, 0], others[:, 0])
     shared = shared.clip(min=0)
     covered = (segments[:, 1] - segments[:, 0]) + (others[:, 1] - others[:, 0]) - shared
-    return np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
+    iou: np.ndarray = np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
+    return iou
 
 
 def without_duplicates(videos: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The videos and segments of one class, each segment that repeats an earlier kept one of its video left out."""
+    """Videos and segments of one class without segments that repeat an earlier one of their video within 1 ms."""
     kept: dict[int, list[list[float]]] = {}
     is_kept = []
     for video, (start, end) in zip(videos.tolist(), segments.tolist(), strict=True):
@@ -234,7 +237,7 @@ def without_duplicates(videos: np.ndarray, segments: np.ndarray) -> tuple[np.nda
 
 
 class Events(NamedTuple):
-    """The N events of all videos as columns, in the order in which they came."""
+    """The N events of all videos as columns, in the order of the input."""
 
     videos: np.ndarray  # (N,) int64, positions in the list of videos
     segments: np.ndarray  # (N, 2) float64, seconds
@@ -245,7 +248,7 @@ class Events(NamedTuple):
 def read_events(
     predictions: Sequence[Sequence[dict[str, Any]]], references: Sequence[Sequence[dict[str, Any]]]
 ) -> tuple[Events, Events]:
-    """Predictions and references as columns, once they are checked; see `mean_average_precision`.
+    """Predictions and references as columns, checked; see `mean_average_precision`.
 
     Raises:
         ValueError: if the lists differ in length, an event lacks a field, a number is not finite, an event ends before
@@ -254,19 +257,17 @@ def read_events(
     if len(predictions) != len(references):
         raise ValueError(
             f"`predictions` covers {len(predictions)} videos and `references` {len(references)}. "
-            "Pass one list of events per video in both, in the same order; a video without events has an empty list."
+            "Pass one list of events per video in both, in the same order, empty for a video without events."
         )
     found = _read_columns("predictions", predictions, ("start", "end", "label", "score"))
     true = _read_columns("references", references, ("start", "end", "label"))
     if len({isinstance(label, str) for label in found.labels + true.labels}) > 1:
-        raise ValueError(
-            "The labels of `predictions` and `references` are `str` here and `int` there. Use one of them."
-        )
+        raise ValueError("The labels of `predictions` and `references` mix `str` and `int`. Use one of the two.")
     return found, true
 
 
 def _read_columns(name: str, videos: Sequence[Sequence[dict[str, Any]]], fields: tuple[str, ...]) -> Events:
-    """Columns of the lists of events called `name`, or a ValueError that says which event is wrong."""
+    """Columns of the lists of events called `name`; a ValueError names the place of the first invalid event."""
     events = [event for video in videos for event in video]
     of_video = np.repeat(np.arange(len(videos)), np.array([len(video) for video in videos], dtype=np.int64))
 

@@ -9,22 +9,22 @@ from .average_precision import TIOU_THRESHOLDS, mean_average_precision
 
 _DESCRIPTION = """\
 Mean average precision of dense event localization at temporal overlaps (tIoU) of 0.1 to 0.9, and its mean, by the rules
-of the UnAV and ActivityNet evaluators. A predicted event is right if it overlaps a true event of its video and class
-enough and no surer prediction has taken that event. Precision over recall is interpolated at every point and averaged
-over the classes of the references.
+of the UnAV and ActivityNet evaluators. A predicted event is correct if it overlaps a true event of its video and class
+enough and no prediction with a higher score has taken that event. The area under interpolated precision over recall is
+averaged over the classes of the references.
 """
 
 _INPUTS_DESCRIPTION = """\
 Args:
     predictions: one list per video of events {"start": seconds, "end": seconds, "label": str, "score": float}.
     references: one list per video, in the same order, of events {"start": seconds, "end": seconds, "label": str}.
-    tiou_thresholds: the smallest overlaps that count as found, each in (0, 1]. Defaults to 0.1, 0.2, ..., 0.9.
+    tiou_thresholds: the smallest overlaps of correct predictions, each in (0, 1]. Defaults to 0.1, 0.2, ..., 0.9.
 
 Returns:
     "average_map": the mean over thresholds.
     "mAP@0.1", "mAP@0.2", ...: the mean over classes at one threshold.
     "per_class": label to mean over thresholds.
-    "ignored_predictions": how many predictions have a label that no reference has.
+    "ignored_predictions": number of predictions with a label that no reference has.
 
 Example:
     >>> metric = evaluate.load("event_localization_map")
@@ -44,7 +44,7 @@ _CITATION = """\
 }
 """
 
-# float64, because a score or a bound rounded to float32 can change the order of predictions or cross a threshold.
+# float64, because rounding to float32 can change the order of scores, or move an overlap across a threshold.
 _SEGMENT = {
     "start": datasets.Value("float64"),
     "end": datasets.Value("float64"),
@@ -52,7 +52,7 @@ _SEGMENT = {
 }
 
 
-class EventLocalizationMap(evaluate.Metric):
+class EventLocalizationMap(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped here
     """`mean_average_precision` behind `compute`, `add` and `add_batch`; load it with `evaluate.load(METRIC_PATH)`."""
 
     def _info(self) -> evaluate.MetricInfo:
