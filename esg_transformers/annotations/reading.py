@@ -1,4 +1,4 @@
-"""Gathering of annotations from a file: checks that all readers share, and the problems that they find."""
+"""Collection and checks of the annotations in a file, shared by all readers, and the problems found."""
 
 import logging
 import os
@@ -48,7 +48,7 @@ class _Draft:
 
 
 class AnnotationReading:
-    """Videos and events gathered from a file so far, and the problems found in them.
+    """Videos and events collected from a file so far, and the problems found in them.
 
     Readers of all formats add videos and events as they meet them, with values of any type. All checks are made here,
     and problems are collected, so that one error (or one report) lists them together.

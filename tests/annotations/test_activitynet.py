@@ -63,7 +63,7 @@ def test_true_events_and_scores_that_are_no_numbers_are_not_written_as_results(w
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_is_no_result_is_a_problem_and_the_rest_is_read(path):
+def test_invalid_results_are_problems_and_the_rest_is_read(path):
     good = {"label": "alarm", "score": 0.5, "segment": [0, 1]}
     bad = [3, {**good, "segment": [0]}, {**good, "score": None}, {**good, "score": "high"}, {**good, "label": "cat"}]
     path.write_text(json.dumps({"results": {"a": [good, *bad], "b": {}, "../c": [good]}}))

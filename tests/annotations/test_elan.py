@@ -90,7 +90,7 @@ def test_annotations_that_refer_to_others_are_counted_and_ignored(path):
 
 
 @pytest.mark.parametrize("value", ["-5", "9" * 5000, "nan", "soon", "", "٣"])
-def test_a_time_that_is_none_is_a_problem(path, value):
+def test_a_time_that_is_no_number_is_a_problem(path, value):
     annotations, problems = scan(path, DOCUMENT.replace('"9000"', f'"{value}"'))
     assert kinds(problems) == [("error", "bad event")]
     assert len(annotations.videos["site 3"].events) == 1

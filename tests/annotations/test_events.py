@@ -4,7 +4,7 @@ import pytest
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 
 
-def test_a_split_keeps_all_labels_and_an_unknown_split_lists_those_there_are():
+def test_a_split_keeps_all_labels_and_an_unknown_split_is_refused_with_the_known_ones():
     videos = {
         "a": AnnotatedVideo("a", 10.0, "train", (Event(0.0, 1.0, "speech"),)),
         "b": AnnotatedVideo("b", 10.0, "test", ()),

@@ -15,7 +15,8 @@ from esg_transformers.annotations.formats import (
 
 UNAV100 = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "unav100_annotations.json"
 READABLE = [name for name, form in FORMATS.items() if form.scan is not None]
-# Times in frames of 25 frames/s and in milliseconds, and no space in an id or a label: every format can hold them.
+# Times that are whole frames at 25 per second and whole milliseconds, ids and labels without spaces: every format holds
+# them.
 LABELS = ("alarm", "dog_barking", "Hund🐕")
 EVENTS = (Event(0.04, 2.0, "Hund🐕", 0.75), Event(1.0, 1.6, "dog_barking", 0.5), Event(1.0, 3.0, "alarm", 0.25))
 FOUND = Annotations(
@@ -28,7 +29,7 @@ FOUND = Annotations(
 
 
 def without(annotations, what):
-    """What is left of annotations in a format that does not hold `what`."""
+    """Annotations as a format keeps them that cannot hold `what`."""
     videos = {}
     for video in annotations.videos.values():
         events = tuple(
@@ -42,7 +43,7 @@ def without(annotations, what):
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_every_format_gives_back_what_it_says_it_holds_and_warns_of_the_rest(name, tmp_path, caplog):
+def test_every_format_reads_back_the_contents_it_holds_and_warns_of_the_others(name, tmp_path, caplog):
     path = tmp_path / "events"
     write_annotations(FOUND, path, name, frame_rate=25.0)
     assert all(what in caplog.text for what in FORMATS[name].loses)
@@ -57,7 +58,7 @@ def test_every_format_gives_back_what_it_says_it_holds_and_warns_of_the_rest(nam
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_the_format_of_a_file_or_a_folder_is_found_by_what_is_there(name, tmp_path):
+def test_the_format_of_a_file_or_a_folder_is_recognized(name, tmp_path):
     path = tmp_path / f"events{FORMATS[name].suffix}"
     if FORMATS[name].suffix in (".txt", ".eaf"):
         path = tmp_path / "events"
@@ -82,7 +83,7 @@ def test_a_new_file_has_the_format_of_its_suffix_and_json_is_unav_s():
         format_for("folder")
 
 
-def test_what_has_no_format_that_is_known_is_refused(tmp_path):
+def test_unknown_and_unreadable_formats_are_refused(tmp_path):
     path = tmp_path / "events.json"
     with pytest.raises(FileNotFoundError, match=r"No annotations at .*events\.json"):
         read_annotations(path)
@@ -111,14 +112,14 @@ def test_what_has_no_format_that_is_known_is_refused(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_no_reader_would_take_is_not_written(name, video_id, event, message, tmp_path):
+def test_annotations_that_no_reader_accepts_are_not_written(name, video_id, event, message, tmp_path):
     annotations = Annotations({video_id: AnnotatedVideo(video_id, 10.0, "train", (event,))}, (event.label,))
     with pytest.raises(ValueError, match=message):
         write_annotations(annotations, tmp_path / "events", name, frame_rate=25.0)
     assert not list(tmp_path.iterdir())
 
 
-def test_durations_splits_and_classes_may_be_said_when_reading(tmp_path):
+def test_durations_splits_and_classes_can_be_given_when_reading(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("0\t9.505\talarm\n")
     annotations = read_annotations(path, label2id={"speech": 0, "alarm": 1}, durations={"a": 9.5}, split="test")

@@ -1,4 +1,4 @@
-"""Every reader of annotations against files that are broken, hostile or huge, and every writer against odd names."""
+"""Every annotation reader with broken, hostile and huge files, and every writer with odd names."""
 
 import json
 import math
@@ -64,8 +64,8 @@ fuzzed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthC
 
 
 @cache
-def sound_bytes(name):
-    """A sound file of a format, from a writer: of one video, where there is a file per video."""
+def valid_bytes(name):
+    """A valid file of a format, as its writer makes it; the file of one video for formats with one file per video."""
     with tempfile.TemporaryDirectory() as folder:
         write_annotations(EXAMPLE, Path(folder) / "annotations", name, frame_rate=25)
         written = Path(folder) / "annotations"
@@ -78,8 +78,8 @@ def hostile(tmp_path, name, content):
     return path
 
 
-def assert_refused_or_sound(path, name):
-    """Reading gives one error that names the file, or annotations that nothing after it need to check again."""
+def assert_refused_or_valid(path, name):
+    """Reading raises one error that names the file, or returns annotations that fulfil every rule."""
     options = {"label2id": LABEL2ID if name == "unav-results" else None, "frame_rate": 25}
     try:
         _, annotations = scan_annotations(path, name, **options)
@@ -112,26 +112,26 @@ def assert_refused_or_sound(path, name):
 @given(
     content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 )
-def test_anything_at_all_is_refused_or_sound(tmp_path, name, content):
-    assert_refused_or_sound(hostile(tmp_path, name, content), name)
+def test_anything_at_all_is_refused_or_valid(tmp_path, name, content):
+    assert_refused_or_valid(hostile(tmp_path, name, content), name)
 
 
 @pytest.mark.parametrize("name", READERS)
 @fuzzed
 @given(seed=st.integers(0, 2**32), num_changes=st.integers(1, 4))
-def test_a_damaged_file_is_refused_or_sound(tmp_path, name, seed, num_changes):
+def test_a_damaged_file_is_refused_or_valid(tmp_path, name, seed, num_changes):
     chance = random.Random(seed)
-    content = sound_bytes(name)
+    content = valid_bytes(name)
     for _ in range(num_changes):
         start = chance.randrange(len(content) + 1)
         end = start + chance.choice([0, 0, 1, 2, 5, 20])
         inserted = chance.choice([*NASTY, content[start : start + 60]])
         content = content[:start] + inserted + content[end:]
-    assert_refused_or_sound(hostile(tmp_path, name, content), name)
+    assert_refused_or_valid(hostile(tmp_path, name, content), name)
 
 
 def places(value, place=()):
-    """Ways to all values in a JSON value, by keys and indices."""
+    """Paths (keys and indices) to all values in a JSON value."""
     yield place
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -149,56 +149,56 @@ def replaced(value, place, new):
 @pytest.mark.parametrize("name", JSON_READERS)
 @fuzzed
 @given(data=st.data())
-def test_any_value_at_any_place_of_a_json_file_is_refused_or_sound(tmp_path, name, data):
-    content = json.loads(sound_bytes(name))
+def test_any_value_at_any_place_of_a_json_file_is_refused_or_valid(tmp_path, name, data):
+    content = json.loads(valid_bytes(name))
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.sampled_from(list(places(content))))
         content = replaced(content, place, data.draw(VALUES))
-    assert_refused_or_sound(hostile(tmp_path, name, json.dumps(content).encode()), name)
+    assert_refused_or_valid(hostile(tmp_path, name, json.dumps(content).encode()), name)
 
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("video_id", ["../a", "/etc/passwd", "a\\\\b", "..", "C:a", "a\\u0000b", "\\ud800", "a" * 300])
-def test_an_id_that_leaves_its_folder_never_comes_out(tmp_path, name, video_id):
-    content = sound_bytes(name).replace(b"gate", video_id.encode())
-    assert_refused_or_sound(hostile(tmp_path, name, content), name)
+def test_an_id_that_leaves_its_folder_is_never_returned(tmp_path, name, video_id):
+    content = valid_bytes(name).replace(b"gate", video_id.encode())
+    assert_refused_or_valid(hostile(tmp_path, name, content), name)
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_byte_order_mark_changes_nothing(tmp_path, name):
-    sound = assert_refused_or_sound(hostile(tmp_path, name, sound_bytes(name)), name)
-    assert sound is not None
-    assert assert_refused_or_sound(hostile(tmp_path, name, b"\xef\xbb\xbf" + sound_bytes(name)), name) == sound
+    valid = assert_refused_or_valid(hostile(tmp_path, name, valid_bytes(name)), name)
+    assert valid is not None
+    assert assert_refused_or_valid(hostile(tmp_path, name, b"\xef\xbb\xbf" + valid_bytes(name)), name) == valid
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_text_that_is_not_utf8_is_refused_with_the_place(tmp_path, name):
     for content in (
-        sound_bytes(name).decode().replace("a", "é").encode("latin-1"),
-        sound_bytes(name).decode().encode("utf-16"),
+        valid_bytes(name).decode().replace("a", "é").encode("latin-1"),
+        valid_bytes(name).decode().encode("utf-16"),
     ):
         with pytest.raises(ValueError, match=r"hostile\.\w+ is not UTF-8 text: byte \d+ is 0x"):
             scan_annotations(hostile(tmp_path, name, content), name, frame_rate=25, label2id=LABEL2ID)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_an_empty_file_a_missing_file_and_an_empty_folder_are_refused_or_sound(tmp_path, name):
-    empty = assert_refused_or_sound(hostile(tmp_path, name, b""), name)
-    assert empty is None or name in ("audacity", "rttm")  # where nothing is written for no events
+def test_an_empty_file_a_missing_file_and_an_empty_folder_are_refused_or_valid(tmp_path, name):
+    empty = assert_refused_or_valid(hostile(tmp_path, name, b""), name)
+    assert empty is None or name in ("audacity", "rttm")  # whose file is empty if there are no events
     with pytest.raises(FileNotFoundError, match="not_there"):
         scan_annotations(tmp_path / f"not_there{FORMATS[name].suffix}", name, frame_rate=25, label2id=LABEL2ID)
     folder = tmp_path / f"folder{FORMATS[name].suffix}"
     folder.mkdir()
-    assert assert_refused_or_sound(folder, name) is None
+    assert assert_refused_or_valid(folder, name) is None
 
 
 @pytest.mark.parametrize("name", JSON_READERS)
-def test_json_nested_to_any_depth_is_refused_or_sound(tmp_path, name):
-    content = json.loads(sound_bytes(name))
+def test_json_nested_to_any_depth_is_refused_or_valid(tmp_path, name):
+    content = json.loads(valid_bytes(name))
     deepest = max(places(content), key=len)
     for depth in (10, 100, *range(900, 1001, 3), 100_000):
         text = json.dumps(replaced(content, deepest, "HERE")).replace('"HERE"', "[" * depth + "]" * depth)
-        assert_refused_or_sound(hostile(tmp_path, name, text.encode()), name)
+        assert_refused_or_valid(hostile(tmp_path, name, text.encode()), name)
 
 
 ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
@@ -214,15 +214,15 @@ ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10
     ],
 )
 def test_xml_entities_are_not_read(tmp_path, document_type):
-    text = sound_bytes("elan").decode().replace("alarm", "&e9;").replace("?>", f"?>{document_type}", 1)
+    text = valid_bytes("elan").decode().replace("alarm", "&e9;").replace("?>", f"?>{document_type}", 1)
     with pytest.raises(ValueError, match=r"hostile\.eaf .*<!DOCTYPE"):
         scan_annotations(hostile(tmp_path, "elan", text.encode()))
 
 
-def test_xml_nested_to_any_depth_is_refused_or_sound(tmp_path):
+def test_xml_nested_to_any_depth_is_refused_or_valid(tmp_path):
     for depth in (1000, 300_000):
-        text = sound_bytes("elan").decode().replace("alarm", "<a>" * depth + "</a>" * depth)
-        assert_refused_or_sound(hostile(tmp_path, "elan", text.encode()), "elan")
+        text = valid_bytes("elan").decode().replace("alarm", "<a>" * depth + "</a>" * depth)
+        assert_refused_or_valid(hostile(tmp_path, "elan", text.encode()), "elan")
 
 
 def test_a_million_events_of_one_video_are_one_problem(tmp_path):
@@ -242,8 +242,8 @@ EVENTS = st.tuples(st.integers(0, 5000), st.integers(1, 500), ODD_NAMES, st.floa
 @pytest.mark.parametrize("name", READERS)
 @fuzzed
 @given(content=st.dictionaries(ODD_NAMES, st.lists(EVENTS, max_size=4), min_size=1, max_size=3))
-def test_what_is_written_is_read_back_whatever_the_names_are(tmp_path_factory, name, content):
-    # Times are whole frames at 25 per second, and so whole milliseconds, which all formats hold.
+def test_written_annotations_are_read_back_with_odd_names(tmp_path_factory, name, content):
+    # Times are whole frames at 25 per second, and so whole milliseconds: every format holds them.
     holds_scores = "scores" not in FORMATS[name].loses
     videos = {
         video_id: AnnotatedVideo(

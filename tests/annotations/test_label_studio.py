@@ -83,7 +83,7 @@ def test_an_annotation_without_regions_is_a_video_without_events(path):
 
 
 @pytest.mark.parametrize("unannotated", [task(region(1, 2, "siren"), was_cancelled=True), {"data": {"video": "a.mp4"}}])
-def test_a_task_that_nobody_annotated_is_no_negative_but_left_out(path, unannotated):
+def test_a_task_without_annotation_is_ignored_and_is_no_negative(path, unannotated):
     annotations, problems = scan(path, [unannotated])
     assert annotations.videos == {}
     assert kinds(problems) == [("warning", "not annotated")]
@@ -140,7 +140,7 @@ def test_the_last_frame_may_end_after_the_video_does(path):
         (task(video="../.."), "unsafe video id"),
     ],
 )
-def test_what_is_wrong_is_named(path, bad, kind):
+def test_invalid_tasks_and_regions_are_problems(path, bad, kind):
     _, problems = scan(path, [bad])
     assert kinds(problems) == [("error", kind)]
 

@@ -56,12 +56,12 @@ def test_the_columns_of_csv_come_in_any_order_and_some_may_be_missing(path):
         ("video_id,start,end,label\na,1,2," + "x" * 200_000, "field larger than field limit"),
     ],
 )
-def test_csv_that_cannot_be_read_is_refused_with_what_is_wrong(path, content, message):
+def test_csv_that_cannot_be_read_is_refused_with_the_reason(path, content, message):
     with pytest.raises(ValueError, match=message):
         scan(scan_csv, path, content)
 
 
-def test_rows_of_csv_that_are_not_sound_are_problems_and_the_rest_is_read(path):
+def test_invalid_rows_of_csv_are_problems_and_the_rest_is_read(path):
     rows = ("a,1,2,alarm,9.5,", "a,1,2", "a,,2,alarm,,", "a,1,2,alarm,9,", "../b,1,2,alarm,,", "c,1,2,,x,test")
     annotations, problems = scan(scan_csv, path, "\n".join(("video_id,start,end,label,duration,note", *rows)))
     assert list(annotations.videos) == ["a", "c"]

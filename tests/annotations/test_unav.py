@@ -107,7 +107,7 @@ def test_a_video_given_twice_is_refused(path):
         read_unav_annotations(path)
 
 
-def test_what_is_not_an_annotation_file_is_named_so(path):
+def test_other_files_are_refused(path):
     with pytest.raises(FileNotFoundError, match=r"annotations\.json"):
         read_unav_annotations(path)
     path.write_text('{"results": {}}')

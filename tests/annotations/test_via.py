@@ -10,7 +10,7 @@ from esg_transformers.annotations.via import scan_via, write_via
 
 
 def project(**metadata):
-    """The example of via-3.x.y/CodeDoc.md, ox-vgg/via commit 4842217, without what is not read."""
+    """The example of via-3.x.y/CodeDoc.md, ox-vgg/via commit 4842217, reduced to the parts that are read."""
     return {
         "project": {"pid": "__VIA_PROJECT_ID__", "pname": "VIA3 Sample Project", "vid_list": ["1", "2"]},
         "attribute": {
@@ -98,7 +98,7 @@ def test_every_ticked_checkbox_is_an_event(path):
         (segment(2, 2, _1="1"), "event without length"),
     ],
 )
-def test_what_is_wrong_with_a_segment_is_named(path, bad, kind):
+def test_invalid_segments_are_problems(path, bad, kind):
     annotations, problems = scan(path, project(a=bad))
     assert kinds(problems) == [("error", kind)]
     assert annotations.videos["Alioli"].events == ()
@@ -115,7 +115,7 @@ def test_what_is_wrong_with_a_segment_is_named(path, bad, kind):
         ("file", {"1": {"fname": "a/.."}, "2": {"fname": "b.mp4"}}, "unsafe video id"),
     ],
 )
-def test_what_is_wrong_with_a_view_is_named(path, part, value, kind):
+def test_invalid_views_are_problems(path, part, value, kind):
     _, problems = scan(path, project() | {part: value})
     assert kinds(problems) == [("error", kind)]
 
@@ -135,7 +135,7 @@ def test_another_layout_is_refused(path, content):
         scan(path, content)
 
 
-def test_a_project_has_what_via_reads_when_it_opens_one(path):
+def test_a_project_has_the_parts_that_via_reads(path):
     # _via_data.prototype._init_default_project and file_get_uri of via-3.x.y/src/js/_via_data.js
     video = AnnotatedVideo("site 3", None, "train", (Event(1.0, 2.5, "alarm"),))
     write_via(Annotations({"site 3": video}, ("alarm",)), path)

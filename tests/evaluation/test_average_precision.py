@@ -40,7 +40,7 @@ def random_videos(seed, num_videos=12, num_labels=4):
 
 
 def slow_average_precision(predictions, references, label, threshold):
-    """The rules read out one by one, without numpy and without a thought for speed."""
+    """The rules one by one, without numpy and without regard to speed."""
     true = []  # [video, start, end, taken]
     for video, events in enumerate(references):
         for e in events:
@@ -124,7 +124,7 @@ def test_the_same_times_in_two_videos_or_classes_are_no_duplicates():
     assert result["average_map"] == 0.25
 
 
-def test_classes_without_true_events_are_left_out_and_counted():
+def test_classes_without_true_events_are_ignored_and_counted():
     predictions = [[event(0.0, 1.0, "dog", 0.5), event(0.0, 1.0, "whale", 0.9), event(2.0, 3.0, "whale", 0.8)]]
     result = mean_average_precision(predictions, [[event(0.0, 1.0, "dog")]])
     assert result["average_map"] == 1.0
@@ -170,12 +170,14 @@ def test_one_class_needs_no_labels():
         np.array([3]),
         np.array([[0.0, 5.0]]),
     )
-    np.testing.assert_allclose(precision, [0.5] * 8 + [0.0])  # the second is surer and wrong; 4 of 5 s at the first
+    np.testing.assert_allclose(
+        precision, [0.5] * 8 + [0.0]
+    )  # the second scores higher and is wrong; the first covers 4 of 5 s
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_the_result_is_that_of_the_rules_read_out_one_by_one(seed):
+def test_the_result_is_that_of_the_rules_applied_one_by_one(seed):
     predictions, references = random_videos(seed)
     result = mean_average_precision(predictions, references)
     labels = sorted({e["label"] for events in references for e in events})

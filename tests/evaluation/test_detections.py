@@ -38,8 +38,8 @@ def test_a_prediction_of_another_class_or_of_another_video_is_no_hit():
     assert counts_of(report["micro"]) == (0, 1, 2)
 
 
-def test_the_surer_prediction_gives_way_so_that_both_are_hits():
-    # The first is nearest to the true event that is the only one for the second.
+def test_the_prediction_with_the_higher_score_makes_way_so_that_both_are_hits():
+    # The first prediction is nearest to the only true event that the second can be matched to.
     references = [[event(0.0, 10.0), event(2.0, 12.0)]]
     predictions = [[event(1.75, 12.0, score=0.9), event(4.0, 14.0, score=0.8)]]
     assert counts_of(detection_report(predictions, references, [60.0])["micro"]) == (2, 0, 0)
@@ -87,11 +87,16 @@ def test_a_prediction_must_score_more_than_the_threshold_of_its_class():
     assert report["macro"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
 
 
-def test_what_divides_by_nothing_is_none_and_can_be_written_as_json():
+def test_undefined_figures_are_none_and_can_be_written_as_json():
     report = detection_report([[event(0, 1, "rain", 0.9)], []], [[], [event(0, 4)]], [60, 60])
     rain, alarm = report["per_class"]["rain"], report["per_class"]["alarm"]
-    assert (rain["precision"], rain["recall"], rain["f1"], rain["onset_error"]) == (0, None, None, None)  # none to find
-    assert (alarm["precision"], alarm["recall"], alarm["f1"]) == (0, 0, 0)  # nothing found
+    assert (rain["precision"], rain["recall"], rain["f1"], rain["onset_error"]) == (
+        0,
+        None,
+        None,
+        None,
+    )  # no true event
+    assert (alarm["precision"], alarm["recall"], alarm["f1"]) == (0, 0, 0)  # no prediction
     assert report["macro"] == {"precision": 0, "recall": 0, "f1": 0}  # recall and F1 of the alarm only
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
@@ -114,7 +119,7 @@ def test_no_video_has_no_figures():
         ({"references": []}, "`predictions` .*1 videos.* `references` 0"),
     ],
 )
-def test_what_cannot_be_counted_is_refused(arguments, message):
+def test_invalid_input_is_refused(arguments, message):
     defaults = {"predictions": [[event(0, 4, score=0.9)]], "references": [[event(0, 4)]], "durations": [60.0]}
     with pytest.raises(ValueError, match=message):
         detection_report(**defaults | arguments)
@@ -134,11 +139,11 @@ def test_a_criterion_out_of_range_is_refused(make, message):
         make()
 
 
-# Found by: sed_eval 0.2.1 with numpy 2.4.6, one `EventBasedMetrics(labels, t_collar=0.2, percentage_of_length=0.2,
-# event_matching_type="optimal", empty_system_output_handling="zero_score")` a case, `labels` those of its events, and
+# Made by sed_eval 0.2.1 with numpy 2.4.6, one `EventBasedMetrics(labels, t_collar=0.2, percentage_of_length=0.2,
+# event_matching_type="optimal", empty_system_output_handling="zero_score")` per case, `labels` those of its events, and
 # its `results_overall_metrics`, `results_class_wise_average_metrics`, `class_wise_f_measure` and `class_wise` (Ntp,
-# Nref, Nsys). Eleven of 398 random cases that all agree, NaN written as null: two where a greedy matching finds less,
-# one without true events, one without predictions, four with classes that lack one of them, and three large ones.
+# Nref, Nsys). Eleven of 398 random cases, which all agree; NaN is written as null. Two where greedy matching finds
+# less, one without true events, one without predictions, four with classes that lack one of them, and three large ones.
 SED_EVAL_CASES = json.loads((Path(__file__).parent / "sed_eval_cases.json").read_text())
 
 
@@ -176,7 +181,7 @@ def test_the_first_k_have_as_many_matches_as_any_assignment_gives_them(options):
         assert (partners[:k] >= 0).sum() == most
 
 
-def test_a_long_chain_of_events_that_all_must_give_way_is_matched():
+def test_a_long_chain_of_events_that_all_must_move_is_matched():
     # Prediction i may have events i and i + 1 and prefers i + 1; the last may have only the last event.
     n = 5000
     found = np.append(np.repeat(np.arange(n - 1), 2), n - 1)

@@ -12,13 +12,13 @@ def event(start, end, label="dog", score=None):
 
 
 def kinds_of(found, true, **kwargs):
-    """The kind of each prediction of one video, in the order of their scores; for one true event of a class."""
+    """The kind of each prediction of one video, by falling score, if each class has one true event."""
     analysis = error_analysis([found], [true], [100.0], **kwargs)
     return [kind for best in analysis["profile"] for kind, number in best.items() for _ in range(number)]
 
 
 def random_videos(seed, num_videos=15):
-    """Predictions near and far from true events of three classes that happen at once."""
+    """Predictions near and far from true events of three classes that overlap in time."""
     rng = np.random.default_rng(seed)
     predictions, references = [], []
     for _ in range(num_videos):
@@ -41,7 +41,7 @@ def random_videos(seed, num_videos=15):
 
 
 def slow_kinds(predictions, references, tiou):
-    """How often each kind occurs, the rules of DETAD read out one by one on what the metric's matching leaves over."""
+    """Number of predictions of each kind, by the rules of DETAD one by one after the matching of the metric."""
 
     def overlap(a, b):
         shared = max(min(a["end"], b["end"]) - max(a["start"], b["start"]), 0.0)
@@ -107,17 +107,17 @@ def test_a_prediction_in_a_video_without_events_is_background():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_kinds_are_those_of_the_rules_read_out_one_by_one(seed):
+def test_kinds_are_those_of_the_rules_applied_one_by_one(seed):
     predictions, references, durations = random_videos(seed)
     expected = slow_kinds(predictions, references, 0.5)
     found = error_analysis(predictions, references, durations)["profile"]
     num_predictions = sum(map(len, predictions))
-    # All predictions are within ten times the true events of their class: the profile leaves none out.
+    # All predictions are within ten times the true events of their class: the profile holds them all.
     assert sum(sum(numbers.values()) for numbers in found) == num_predictions
     assert {kind: sum(numbers[kind] for numbers in found) for kind in expected} == expected
 
 
-def test_the_profile_goes_down_by_as_many_predictions_as_there_are_true_events_of_the_class():
+def test_each_range_of_the_profile_has_as_many_predictions_as_the_class_has_true_events():
     true = [[event(0.0, 4.0), event(10.0, 14.0), event(20.0, 24.0, "cat")]]
     found = [[event(50.0, 54.0, "dog", 0.9 - i / 100) for i in range(25)] + [event(20.0, 24.0, "cat", 0.1)]]
     profile = error_analysis(found, true, [100.0])["profile"]
@@ -131,7 +131,7 @@ def test_the_gain_of_a_kind_is_the_map_without_its_predictions(seed):
     analysis = error_analysis(predictions, references, durations)
     assert analysis["map"] == pytest.approx(mean_average_precision(predictions, references, (0.5,))["mAP@0.5"])
     assert all(gain >= 0 for gain in analysis["gain"].values())
-    # Background is what overlaps no event by a tenth.
+    # Background predictions overlap no event by a tenth.
     near = [
         [e for e in found if kinds_of([e], [*true, event(500.0, 501.0, e["label"])]) != ["background"]]
         for found, true in zip(predictions, references, strict=True)
@@ -140,7 +140,7 @@ def test_the_gain_of_a_kind_is_the_map_without_its_predictions(seed):
     assert analysis["gain"]["background"] == pytest.approx(without - analysis["map"])
 
 
-def test_true_events_are_grouped_by_what_they_are_like():
+def test_true_events_are_grouped_by_length_coverage_instances_and_overlap():
     # Lengths 2, 5, 40 and 1 s of 50 s; three dogs and a cat; the cat overlaps one dog, which overlaps the cat.
     true = [[event(0.0, 2.0), event(3.0, 8.0), event(10.0, 50.0), event(20.0, 21.0, "cat")]]
     found = [[event(3.0, 8.0, "dog", 0.9), event(20.0, 21.0, "cat", 0.8)]]
@@ -157,7 +157,7 @@ def test_true_events_are_grouped_by_what_they_are_like():
     assert recall["length"]["M: <= 10 s"] == {"events": 0, "recall": None}
 
 
-def test_what_comes_after_too_many_false_positives_does_not_count_as_found():
+def test_an_event_found_after_too_many_false_positives_does_not_count_as_found():
     # One class with one event: with F false positives before it the precision is 1 / (1 + F), and 1 / 20 is too low.
     for num_false, recall in ((18, 1.0), (19, 0.0)):
         found = [event(50.0, 51.0, score=1 - i / 100) for i in range(num_false)] + [event(0.0, 4.0, score=0.1)]
@@ -165,8 +165,8 @@ def test_what_comes_after_too_many_false_positives_does_not_count_as_found():
 
 
 def test_classes_with_few_and_with_many_events_are_measured_alike():
-    # Six dogs, two cats, 4 in the mean. The dog found after f false positives has R N = 4 / 6: 4 / 6 / (4 / 6 + 12) is
-    # above 0.05, with 13 below; though it is only 1 of 13.
+    # Six dogs, two cats: 4 on average. The dog found after f false positives has R N = 4 / 6: 4 / 6 / (4 / 6 + 12) is
+    # above 0.05, and with 13 below, although its plain precision is 1 of 13.
     true = [
         [event(10.0 * i, 10.0 * i + 4) for i in range(6)] + [event(70.0 + 10 * i, 74.0 + 10 * i, "cat") for i in (0, 1)]
     ]
@@ -184,12 +184,12 @@ def test_no_predictions_are_analysed_as_nothing_found():
     assert plot_error_analysis(analysis).axes
 
 
-def test_an_analysis_is_plain_enough_for_json():
+def test_an_analysis_can_be_written_as_json():
     analysis = error_analysis(*random_videos(0))
     assert json.loads(json.dumps(analysis, allow_nan=False)) == analysis
 
 
-def test_the_picture_says_what_was_measured(tmp_path):
+def test_the_figure_shows_the_measured_numbers(tmp_path):
     analysis = error_analysis(*random_videos(0))
     profile, gain, recall = plot_error_analysis(analysis).axes
     best = analysis["profile"][0]

@@ -53,7 +53,7 @@ def test_thresholds_are_passed_on(tmp_path):
 
 
 def test_a_score_keeps_all_its_digits(tmp_path):
-    # 0.5 and 0.5 + 1e-12 are one float32; were they tied, the wrong event, which comes first, would stay first.
+    # 0.5 and 0.5 + 1e-12 are equal in float32. As a tie, the wrong event would stay first.
     predictions = [[{"start": 5.0, "end": 6.0, "label": "dog", "score": 0.5}]]
     predictions[0].append({"start": 0.0, "end": 4.0, "label": "dog", "score": 0.5 + 1e-12})
     result = load(tmp_path).compute(predictions=predictions, references=REFERENCES[:1])
@@ -73,7 +73,7 @@ def test_two_processes_are_scored_as_one(tmp_path):
     assert main == mean_average_precision(PREDICTIONS, REFERENCES)
 
 
-# What each of two processes of a run does; they share a folder, as on one machine.
+# Script of each of two processes of a run that share a folder, as on one machine.
 SCORE_A_SHARE = """
 import json, sys
 import evaluate
@@ -87,7 +87,7 @@ print(json.dumps(metric.compute()))
 
 @pytest.mark.parametrize("shares", [([0, 2], [1]), ([0, 1, 2], [1])], ids=["each video once", "one video twice"])
 def test_two_operating_system_processes_are_scored_as_one(tmp_path, shares):
-    # Process 0 goes first, as in `evaluate`; a sampler that fills the last batch gives a video to both.
+    # Process 0 comes first, as in `evaluate`; a sampler that fills the last batch gives one video to both.
     def start(process_id):
         videos = json.dumps([(PREDICTIONS[i], REFERENCES[i]) for i in shares[process_id]])
         words = [sys.executable, "-c", SCORE_A_SHARE, METRIC_PATH, str(tmp_path), str(process_id), videos]
@@ -108,7 +108,7 @@ def test_a_score_that_is_no_finite_number_is_refused_by_its_place(tmp_path, valu
 
 
 def test_events_found_in_a_video_without_true_events_are_wrong(tmp_path):
-    # The video without events has the surer prediction: precision 0, then 1/2.
+    # The video without events has the prediction with the higher score: precision 0, then 1/2.
     predictions = [[PREDICTIONS[0][0]], [PREDICTIONS[0][0] | {"score": 1.0}]]
     result = load(tmp_path).compute(predictions=predictions, references=[REFERENCES[0], []], tiou_thresholds=[0.5])
     assert result["average_map"] == 0.5

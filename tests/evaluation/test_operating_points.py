@@ -19,7 +19,7 @@ HOUR = [3600.0]
 
 
 def events_of(pattern, label="alarm"):
-    """Predictions and true events of a video, from the surest on: `"x..x"` is a hit, two false alarms and a hit.
+    """Predictions and true events of a video, by falling score: `"x..x"` is a hit, two false alarms and a hit.
 
     Scores are 0.9, 0.8, 0.7, ...; each `o` is a true event that no prediction hits.
     """
@@ -43,11 +43,23 @@ def choose(pattern, target, label="alarm"):
         # Precision after each prediction of "xx.x..": 1, 1, 2/3, 3/4, 3/5, 1/2.
         ("xx.x..", PrecisionAtLeast(0.75), 0.55, (3, 0, 1), True),
         ("xx.x..", PrecisionAtLeast(0.76), 0.75, (2, 1, 0), True),
-        ("..x..", PrecisionAtLeast(0.5), 0.65, (1, 0, 2), False),  # 1/3 is the best there is
-        (".x.x", PrecisionAtLeast(0.9), 0.3, (2, 0, 2), False),  # 1/2 twice: the one with more hits; 0.6 and 0 around
+        ("..x..", PrecisionAtLeast(0.5), 0.65, (1, 0, 2), False),  # 1/3 is the best precision
+        (
+            ".x.x",
+            PrecisionAtLeast(0.9),
+            0.3,
+            (2, 0, 2),
+            False,
+        ),  # 1/2 twice: the one with more hits, from 0.6 and 0
         ("xx.xoo", RecallAtLeast(0.4), 0.75, (2, 3, 0), True),
         ("xx.xoo", RecallAtLeast(0.6), 0.3, (3, 2, 1), True),
-        ("xx.x.oo", RecallAtLeast(0.7), 0.55, (3, 2, 1), False),  # 3/5 is the most there is, with one alarm less
+        (
+            "xx.x.oo",
+            RecallAtLeast(0.7),
+            0.55,
+            (3, 2, 1),
+            False,
+        ),  # 3/5 is the highest; 0.55 has the fewest alarms
         ("x.x...", BestF1(), 0.65, (2, 0, 1), True),  # 2/3, 1/2, 4/5, 2/3, ...
         ("x....x", LowestCost(5, 1), 0.2, (2, 0, 4), True),  # 4 alarms for 4, or a miss for 5
         ("x....x", LowestCost(3, 1), 0.85, (1, 1, 0), True),
@@ -56,7 +68,7 @@ def choose(pattern, target, label="alarm"):
         (".x", AlarmsPerHour(0), 0.95, (0, 1, 0), True),
     ],
 )
-def test_the_threshold_lies_between_what_is_kept_and_what_is_left(pattern, target, threshold, counts, reached):
+def test_the_threshold_lies_between_kept_and_dropped_scores(pattern, target, threshold, counts, reached):
     point = choose(pattern, target)
     assert point.threshold == pytest.approx(threshold)
     assert point.counts == Counts(*counts)
@@ -67,12 +79,12 @@ def test_the_threshold_lies_between_what_is_kept_and_what_is_left(pattern, targe
 @pytest.mark.parametrize(
     "target", [PrecisionAtLeast(0.5), RecallAtLeast(0.5), BestF1(), LowestCost(1, 1), AlarmsPerHour(5)]
 )
-def test_a_class_of_which_nothing_can_be_learnt_is_told(target):
+def test_a_class_without_true_events_or_predictions_does_not_reach_its_target(target):
     assert (choose("..", target).threshold, choose("..", target).reached) == (pytest.approx(0.95), False)
     assert (choose("oo", target).threshold, choose("oo", target).reached) == (0.5, False)
 
 
-def test_equal_scores_are_kept_or_left_together():
+def test_equal_scores_are_kept_or_dropped_together():
     predictions, references = events_of("x.x")
     for event in predictions[0][1:]:
         event["score"] = 0.5
@@ -83,7 +95,7 @@ def test_equal_scores_are_kept_or_left_together():
 
 
 @pytest.mark.parametrize("scores", [(1.0, 0.5), (np.nextafter(0.5, 1), 0.5), (5e-324, 0.0)])
-def test_scores_at_the_limits_are_told_apart(scores):
+def test_scores_at_the_limits_are_distinguished(scores):
     predictions, references = events_of("x.")
     for event, score in zip(predictions[0], scores, strict=True):
         event["score"] = float(score)
@@ -111,8 +123,8 @@ def test_alarms_are_spent_where_they_find_the_most():
     assert [hits(limit) for limit in range(4)] == [(0, 0), (2, 0), (2, 1), (2, 2)]
 
 
-def test_what_is_left_of_the_alarms_buys_what_it_still_can():
-    # The best of the first class, 3 hits for 2 alarms, is beyond 1 alarm; the second has 1 for 1.
+def test_the_rest_of_the_budget_goes_to_an_affordable_step():
+    # The best step of the first class, 3 hits for 2 alarms, exceeds the budget of 1; the second class has 1 hit for 1.
     siren, speech = events_of("..xxx", "siren"), events_of(".x", "speech")
     points = choose_thresholds([siren[0][0] + speech[0][0]], [siren[1][0] + speech[1][0]], HOUR, AlarmsPerHour(1))
     assert (points["siren"].counts.hits, points["speech"].counts.hits) == (0, 1)
@@ -153,7 +165,7 @@ def test_no_other_threshold_of_a_class_serves_the_target_better(target, criterio
         for label, point in points.items():
             if not (point.counts.hits + point.counts.misses):
                 continue
-            # What was promised is what the threshold gives.
+            # The threshold gives the promised figures.
             figures = chosen["per_class"][label]
             assert point.counts == Counts(figures["hits"], figures["misses"], figures["false_alarms"])
             assert point.false_alarms_per_hour == pytest.approx(figures["false_alarms_per_hour"])
@@ -202,7 +214,7 @@ def test_the_alarms_of_all_classes_together_stay_within_the_limit_and_mostly_fin
         ]
         assert hits <= max(affordable)
         best_of_all, found = best_of_all + max(affordable), found + hits
-    assert found >= 0.95 * best_of_all  # greedy: not always the most
+    assert found >= 0.95 * best_of_all  # greedy: not always the maximum
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ def event(start, end, label="dog", score=None):
 
 
 def simulated(rng, num_videos, num_classes=3, skill=1.0, hit_rate=0.7):
-    """What a detector of some skill finds: of true events 70 percent, some of them loosely, and as much that is wrong.
+    """Videos with a detector that finds 70 percent of the true events, some loosely, and as many false positives.
 
-    Right predictions score `skill` standard deviations higher in the mean; no two scores are equal.
+    Correct predictions score `skill` standard deviations higher on average; no two scores are equal.
     """
     predictions, references = [], []
     for _ in range(num_videos):
@@ -83,7 +83,7 @@ def test_intervals_of_95_percent_hold_the_figure_to_expect_that_often():
         intervals.append(bootstrap_map(*videos, 100, seed=seed, tiou_thresholds=(0.5,))["average_map"])
     low, high = np.array(intervals).T
     assert ((low <= np.mean(figures)) & (np.mean(figures) <= high)).sum() >= 88
-    assert np.mean(high - low) < 4 * 1.3 * np.std(figures)  # nor are they wide: 4 standard deviations would be
+    assert np.mean(high - low) < 4 * 1.3 * np.std(figures)  # not too wide: the expected width is 4 standard deviations
 
 
 def test_an_interval_of_less_confidence_lies_within():
@@ -101,7 +101,7 @@ def test_equal_seeds_give_equal_intervals_however_many_are_drawn_at_once(monkeyp
     assert bootstrap_map(predictions, references, 60, seed=3) == expected
 
 
-def test_one_video_leaves_nothing_to_chance():
+def test_one_video_has_intervals_without_width():
     found, true = [[event(0.0, 3.0, score=0.5)]], [[event(0.0, 4.0)]]
     assert bootstrap_map(found, true, 40, tiou_thresholds=(0.5, 0.9)) == {
         "average_map": [0.5, 0.5],
@@ -123,9 +123,9 @@ def test_a_model_does_not_differ_from_itself():
         assert figures == {"difference": 0.0, "interval": [0.0, 0.0], "p_value": 1.0}
 
 
-def test_a_better_model_is_told_from_a_worse_one_and_the_other_way_round():
+def test_a_better_model_is_distinguished_from_a_worse_one_in_both_directions():
     better, references = simulated(np.random.default_rng(0), 80, skill=2.0)
-    worse = [[e | {"score": -e["score"]} for e in events] for events in better]  # the surest are wrong
+    worse = [[e | {"score": -e["score"]} for e in events] for events in better]  # the highest scores are wrong
     comparison = compare_map(better, worse, references, 200, tiou_thresholds=OVERLAPS)
     reverse = compare_map(worse, better, references, 200, tiou_thresholds=OVERLAPS)
     maps = [mean_average_precision(events, references, OVERLAPS) for events in (better, worse)]
@@ -134,13 +134,13 @@ def test_a_better_model_is_told_from_a_worse_one_and_the_other_way_round():
         low, high = figures["interval"]
         assert figures["difference"] == pytest.approx(maps[0][name] - maps[1][name])
         assert 0 < low < figures["difference"] < high
-        assert figures["p_value"] == pytest.approx(2 / 201)  # the least that 200 resamples can give
+        assert figures["p_value"] == pytest.approx(2 / 201)  # the smallest value with 200 resamples
         assert reverse[name]["difference"] == pytest.approx(-figures["difference"])
         assert reverse[name]["interval"] == pytest.approx([-high, -low])
         assert reverse[name]["p_value"] == figures["p_value"]
 
 
-def test_models_of_equal_skill_are_seldom_told_apart():
+def test_models_of_equal_skill_seldom_differ_significantly():
     # Two detectors of one kind on the same true events: a p-value below 0.05 in 5 percent of trials, in 8 of 60 or more
     # with a probability of 1 percent.
     rng, p_values = np.random.default_rng(0), []
@@ -165,7 +165,7 @@ def test_the_difference_over_runs_is_the_mean_of_theirs():
     assert compare_runs(runs, 100)["average_map"]["difference"] == pytest.approx(sum(alone) / 2)
 
 
-def test_a_run_that_is_given_twice_says_no_more_than_once():
+def test_a_run_that_is_given_twice_gives_the_result_of_one():
     better, references = simulated(np.random.default_rng(0), 40, skill=2.0)
     run = (better, [[e | {"score": -e["score"]} for e in events] for events in better], references)
     assert compare_runs([run, run], 100) == compare_map(*run, 100)
@@ -177,7 +177,7 @@ def test_runs_on_other_videos_make_the_interval_narrower():
         better, references = simulated(rng, 40, skill=2.0)
         runs.append((better, [[e | {"score": -e["score"]} for e in events] for events in better], references))
     widths = [np.ptp(compare_map(*run, 400)["average_map"]["interval"]) for run in runs]
-    # As of four independent means: half the width; 0.3 to 0.7 of it leaves room for chance.
+    # Expected for the mean of four independent runs: half the width; 0.3 to 0.7 leaves room for chance.
     assert 0.3 < np.ptp(compare_runs(runs, 400)["average_map"]["interval"]) / np.mean(widths) < 0.7
 
 
