@@ -32,7 +32,11 @@ def is_label(label: object) -> TypeGuard[str]:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """True if a value is a number below 2**53 in size, where float64 still tells integers apart; NaN gives False."""
+    """True if a value is a number of absolute value below 2**53, up to which float64 holds integers exactly.
+
+    >>> [is_number(value) for value in (1.5, -3, True, float("nan"), 2**53, "1")]
+    [True, True, False, False, False, False]
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
 
 
@@ -47,6 +51,9 @@ def event_problem(start: Any, end: Any, label: Any, score: Any, duration: float 
     Args:
         start: of any type, as it stands in the file; so are `end`, `label` and `score`.
         duration: of the video in seconds; None if unknown.
+
+    >>> event_problem(3.0, 2.0, "alarm", None, duration=10.0)
+    ('bad event', 'needs 0 <= start < end')
     """
     if not (is_number(start) and is_number(end)):
         return "bad event", "has no start and end that are numbers of seconds"

@@ -170,9 +170,8 @@ def test_one_class_needs_no_labels():
         np.array([3]),
         np.array([[0.0, 5.0]]),
     )
-    np.testing.assert_allclose(
-        precision, [0.5] * 8 + [0.0]
-    )  # the second scores higher and is wrong; the first covers 4 of 5 s
+    # The second prediction scores higher and is wrong; the first covers 4 of 5 s.
+    np.testing.assert_allclose(precision, [0.5] * 8 + [0.0])
 
 
 @settings(max_examples=60, deadline=None)

@@ -90,12 +90,7 @@ def test_a_prediction_must_score_more_than_the_threshold_of_its_class():
 def test_undefined_figures_are_none_and_can_be_written_as_json():
     report = detection_report([[event(0, 1, "rain", 0.9)], []], [[], [event(0, 4)]], [60, 60])
     rain, alarm = report["per_class"]["rain"], report["per_class"]["alarm"]
-    assert (rain["precision"], rain["recall"], rain["f1"], rain["onset_error"]) == (
-        0,
-        None,
-        None,
-        None,
-    )  # no true event
+    assert (rain["precision"], rain["recall"], rain["f1"], rain["onset_error"]) == (0, None, None, None)  # none is true
     assert (alarm["precision"], alarm["recall"], alarm["f1"]) == (0, 0, 0)  # no prediction
     assert report["macro"] == {"precision": 0, "recall": 0, "f1": 0}  # recall and F1 of the alarm only
     assert json.loads(json.dumps(report, allow_nan=False)) == report
