@@ -37,10 +37,8 @@ MOVED: dict[str, dict[str, str]] = {
     "data.corpus": {
         "corpora.dataset": "EventCorpus",
         "corpora.example": "Examples=VideoDataset",
-        "corpora.manifest": (
-            "DESCRIPTION_KEYS FORMAT METADATA_KEY check_shard_description existing_shard read_manifest verify_corpus"
-        ),
-        "corpora.rows": "ROW_GROUP_SIZE",
+        "corpora.build": "ROW_GROUP_SIZE",
+        "corpora.manifest": "FORMAT METADATA_KEY verify_corpus",
         "corpora.writing": "write_corpus",
         "files": "sha256_of",
         "workers": "ignoring_interrupts",
@@ -49,7 +47,7 @@ MOVED: dict[str, dict[str, str]] = {
         "training.augmentation": "random_crop random_stretch",
     },
     "data.description": {
-        "corpora.description": "MOST_NAMES QUANTILES SPLIT_COLORS describe plot_description pyramid_reach",
+        "corpora.description": "MOST_NAMES=MAX_NAMES QUANTILES SPLIT_COLORS describe plot_description pyramid_reach",
         "corpora.reading": "read_corpus_annotations",
     },
     "data.formats": {
@@ -106,7 +104,7 @@ MOVED: dict[str, dict[str, str]] = {
     },
     "data.validation": {
         "corpora.validation": (
-            "FEW_EVENTS MEDIA_TOLERANCE Media validate_corpus validate_features validate_splits validate_videos"
+            "FEW_EVENTS MEDIA_TOLERANCE validate_corpus validate_features validate_splits validate_videos"
         ),
     },
     "data.videos": {

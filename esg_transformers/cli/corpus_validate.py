@@ -15,7 +15,6 @@ from esg_transformers.cli.sources import named_feature_set
 from esg_transformers.corpora.description import describe
 from esg_transformers.corpora.validation import validate_corpus, validate_features, validate_splits, validate_videos
 from esg_transformers.files import replacing
-from esg_transformers.media.video import probe
 
 SHOWN = 5  # problems of a kind in the report; the JSON file has all
 
@@ -54,7 +53,7 @@ def _validate(arguments: argparse.Namespace, label2id: dict[str, int] | None) ->
     if feature_set is not None:
         problems += validate_features(annotations, arguments.features, feature_set)
     if arguments.videos:
-        problems += validate_videos(annotations, arguments.videos, probe)
+        problems += validate_videos(annotations, arguments.videos)
     return annotations, problems
 
 

@@ -1,48 +1,45 @@
 """The dataset card of a corpus."""
 
-from typing import Any
-
 import datasets
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from esg_transformers.corpora.manifest import Shard
+from esg_transformers.corpora.manifest import Manifest
 from esg_transformers.corpora.rows import row_features
-from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
-def dataset_card(name: str, description: dict[str, Any], splits: dict[str, list[Shard]]) -> str:
-    """README.md: YAML for `datasets` and the Hub, and a page for people."""
+def dataset_card(name: str, manifest: Manifest) -> str:
+    """Text of README.md: YAML for `datasets` and the Hub, then a page for people."""
+    spec, splits = manifest.feature_spec, manifest.splits
+    assert spec.encoder is not None, "`Manifest` refuses a spec without encoder"
     card_data = DatasetCardData(pretty_name=name, tags=["audio-visual-event-localization"])
     files = [{"split": split, "path": f"data/{split}-*"} for split in splits]
     MetadataConfigs({"default": {"data_files": files}}).to_dataset_card_data(card_data)
-    DatasetInfosDict({"default": datasets.DatasetInfo(features=row_features(description))}).to_dataset_card_data(
-        card_data
-    )
-    sizes = {split: sum(shard.num_examples for shard in shards) for split, shards in splits.items()}
-    rows = "\n".join(f"| {split} | {size:,} |" for split, size in sizes.items())
+    info = datasets.DatasetInfo(features=row_features(spec, manifest.labels))
+    DatasetInfosDict({"default": info}).to_dataset_card_data(card_data)
+    rows = "\n".join(f"| {split} | {manifest.num_examples(split):,} |" for split in splits)
     return f"""---
 {card_data}
 ---
 
 # {name}
 
-Audio-visual features and events of {sum(sizes.values()):,} videos, {len(description["labels"])} classes.
+Audio-visual features and events of {manifest.num_examples():,} videos, {len(manifest.labels)} classes.
 
 | split | videos |
 |---|---|
 {rows}
 
-- encoder: {description["encoder"]["name"]}, version {description["encoder"]["version"]}
-- feature grid: {FeatureGrid(**description["feature_grid"])}
+- encoder: {spec.encoder.name}, version {spec.encoder.version}
+- feature grid: {spec.grid}
 - time of step `g`: `(g * stride + window / 2) / frame rate` seconds
-- channels: {description["visual_size"]} visual, {description["audio_size"]} audio
+- channels: {spec.visual_size} visual, {spec.audio_size} audio
 - a stream that a video does not have is zeros, and `has_visual` or `has_audio` is false
 
 ```python
-from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.corpora import EventCorpus
 
-{next(iter(sizes))} = EventCorpus("path/to/{name}", "{next(iter(sizes))}")
+{next(iter(splits))} = EventCorpus("path/to/{name}", "{next(iter(splits))}")
 ```
 """

@@ -1,7 +1,7 @@
 """Corpus statistics, and which pyramid level fits which event length."""
 
 import itertools
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUANTILES = {"shortest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1.0}
-MOST_NAMES = 25  # classes whose names still fit on an axis
+MAX_NAMES = 25  # class names that fit on an axis
 SPLIT_COLORS = ("#3b76d6", "#e07b2a", "#2f9e63", "#8a63d2", "#6b7a90")
 
 
 def describe(annotations: Annotations, grid: FeatureGrid | None = None, num_levels: int = 6) -> dict[str, Any]:
-    """Figures of annotations, all of them numbers, strings, lists and dicts. Times are in seconds.
+    """Statistics of annotations, in a dict that can be written as JSON. Times are in seconds.
 
     Args:
-        annotations: of any videos.
-        grid: the clock of their features, to see how event lengths suit the temporal pyramid.
-        num_levels: levels of that pyramid.
+        annotations: annotations of any videos.
+        grid: clock of their features; with it the result has `reach`.
+        num_levels: levels of the temporal pyramid, for `reach`.
 
     Returns:
-        `splits`: videos, videos without events, events, classes and hours of each split, hours being None if a
-            duration is not known.
+        `splits`: videos, videos without events, events, classes and hours of each split; hours are None if a duration
+            is unknown.
         `classes`: events of each class by split.
         `durations`, `event_lengths`: their quantiles; empty if there are none.
-        `histogram`: `edges` of bins of event lengths, each 2**0.5 times the one before, and the `events` in each.
-        `overlapping_events`: share of events that another event of their video overlaps.
-        `at_once`: seconds with 0, 1, 2, ... events at once, up to the last event where the duration is not known.
+        `histogram`: `edges` of bins of event lengths, each 2**0.5 times the one before, and the `events` in each bin.
+        `overlapping_events`: fraction of events that overlap another event of their video.
+        `at_once`: seconds with 0, 1, 2, ... simultaneous events; up to the last event where the duration is unknown.
         `co_occurrence`: `labels`, and for each pair of classes the `videos` with both and the `seconds` of both at
-            once, as matrices with the classes' own videos and seconds on the diagonal.
-        `pairs`: the ten pairs of classes with the most videos.
-        `reach`, if there is a grid: see `pyramid_reach`.
+            once, as matrices with the videos and seconds of single classes on the diagonal.
+        `pairs`: the ten pairs of classes with the most common videos.
+        `reach`: see `pyramid_reach`.
 
     >>> from esg_transformers.annotations.events import Event
     >>> videos = {"a": AnnotatedVideo("a", 10.0, "train", (Event(1, 4, "speech"), Event(3, 9, "music")))}
@@ -55,7 +55,7 @@ def describe(annotations: Annotations, grid: FeatureGrid | None = None, num_leve
     classes = {label: dict.fromkeys(splits, 0) for label in annotations.labels}
     both_videos = np.zeros((len(classes), len(classes)), dtype=np.int64)
     both_seconds = np.zeros(both_videos.shape)
-    at_once: Counter[int] = Counter()
+    at_once: defaultdict[int, float] = defaultdict(float)
     num_overlapping = 0
     for video in videos:
         for event in video.events:
@@ -63,8 +63,8 @@ def describe(annotations: Annotations, grid: FeatureGrid | None = None, num_leve
         present = sorted({label2id[event.label] for event in video.events})
         both_videos[np.ix_(present, present)] += 1
         overlapping: set[int] = set()
-        for seconds, on in _stretches(video):
-            at_once[len(on)] += seconds  # type: ignore[assignment]
+        for seconds, on in _intervals(video):
+            at_once[len(on)] += seconds
             ids = sorted({label2id[video.events[index].label] for index in on})
             both_seconds[np.ix_(ids, ids)] += seconds
             if len(on) > 1:
@@ -92,17 +92,24 @@ def describe(annotations: Annotations, grid: FeatureGrid | None = None, num_leve
 
 
 def pyramid_reach(annotations: Annotations, grid: FeatureGrid, num_levels: int) -> dict[str, Any]:
-    """Which levels of the temporal pyramid have points that answer for events, by the rule of `assign_targets`.
+    """Assignment of events to the levels of the temporal pyramid, by the rule of `assign_targets` in training.
+
+    An event is assigned to a level if a point of that level would predict it if it were the only event of its video.
+
+    Args:
+        annotations: annotations of any videos.
+        grid: clock of their features.
+        num_levels: levels of the pyramid, >= 1.
 
     Returns:
-        `grid` and `num_levels`, as given.
-        `levels`: for each level the seconds from a point to the next (`step`), the share of `events` that it answers
-            for, and their `shortest` and `longest` length in seconds, None if there are none. Two levels may answer
-            for one event, so the shares may add up to more than 1.
-        `without_points`: the share of events that no point answers for: they are never learnt. Those lie between two
-            points, being about as short as a step or shorter.
-        `beyond_last_level`: the share of events that only one more level would have in its range; the last level
-            answers for them, as it does for any length, from far away.
+        `grid` and `num_levels`: the arguments.
+        `levels`: for each level the seconds between its points (`step`), the fraction of `events` assigned to it, and
+            their `shortest` and `longest` length in seconds, None if there are none. An event may be assigned to two
+            levels, so the fractions may add up to more than 1.
+        `without_points`: the fraction of events assigned to no level. They are never learned: they lie between two
+            points, being about one step long or shorter.
+        `beyond_last_level`: the fraction of events in the range of one more level only. The last level predicts them,
+            as it does any longer event, from points far from their ends.
 
     Raises:
         ValueError: if `num_levels` is less than 1.
@@ -113,34 +120,34 @@ def pyramid_reach(annotations: Annotations, grid: FeatureGrid, num_levels: int) 
     seconds = torch.tensor([(event.start, event.end) for _, event in events], dtype=torch.float64).reshape(-1, 2)
     num_steps = np.array([grid.num_steps(video.duration or event.end) for video, event in events], dtype=np.int64)
     lengths = (seconds[:, 1] - seconds[:, 0]).numpy()
-    answering = _answering_levels(grid.to_positions(seconds), num_steps, num_levels)
-    one_more = _answering_levels(grid.to_positions(seconds), num_steps, num_levels + 1)
+    assigned = _assigned_levels(grid.to_positions(seconds), num_steps, num_levels)
+    one_more = _assigned_levels(grid.to_positions(seconds), num_steps, num_levels + 1)
     levels = []
-    for level, answered in enumerate(answering.T):
-        answered_lengths = lengths[answered].tolist()
+    for level, of_level in enumerate(assigned.T):
+        level_lengths = lengths[of_level].tolist()
         levels.append(
             {
                 "level": level,
                 "step": grid.step * 2**level,
-                "events": len(answered_lengths) / max(len(events), 1),
-                "shortest": min(answered_lengths, default=None),
-                "longest": max(answered_lengths, default=None),
+                "events": len(level_lengths) / max(len(events), 1),
+                "shortest": min(level_lengths, default=None),
+                "longest": max(level_lengths, default=None),
             }
         )
     return {
         "grid": grid.to_dict(),
         "num_levels": num_levels,
         "levels": levels,
-        "without_points": float((~answering.any(axis=1)).sum()) / max(len(events), 1),
+        "without_points": float((~assigned.any(axis=1)).sum()) / max(len(events), 1),
         "beyond_last_level": float((one_more[:, -1] & ~one_more[:, :-1].any(axis=1)).sum()) / max(len(events), 1),
     }
 
 
 def plot_description(description: dict[str, Any]) -> "Figure":
-    """Four panels: events of each class, event lengths and the levels that answer for them, overlap, co-occurrence.
+    """Figure with four panels: events per class, event lengths with their pyramid levels, overlap, co-occurrence.
 
     Args:
-        description: as `describe` makes it.
+        description: the result of `describe`.
 
     Returns:
         The figure; `figure.savefig("corpus.png")` writes it to a file.
@@ -161,8 +168,8 @@ def plot_description(description: dict[str, Any]) -> "Figure":
     return figure
 
 
-def _stretches(video: AnnotatedVideo) -> Iterator[tuple[float, set[int]]]:
-    """The video cut wherever an event starts or ends: seconds of each stretch, and the indices of the events on."""
+def _intervals(video: AnnotatedVideo) -> Iterator[tuple[float, set[int]]]:
+    """The video cut at the start and end of every event: seconds of each interval, and the indices of its events."""
     boundaries = [(event.start, True, index) for index, event in enumerate(video.events)]
     boundaries += [(event.end, False, index) for index, event in enumerate(video.events)]
     on: set[int] = set()
@@ -198,7 +205,7 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
     return dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values())).tolist(), strict=True))
 
 
-def _histogram(lengths: np.ndarray) -> dict[str, list]:
+def _histogram(lengths: np.ndarray) -> dict[str, list[float]]:
     if not len(lengths):
         return {"edges": [], "events": []}
     first, last = np.floor(2 * np.log2(lengths.min())), np.floor(2 * np.log2(lengths.max())) + 1
@@ -207,7 +214,7 @@ def _histogram(lengths: np.ndarray) -> dict[str, list]:
 
 
 def _pairs(labels: Sequence[str], videos: np.ndarray, seconds: np.ndarray) -> list[dict[str, Any]]:
-    """The ten pairs of classes that share the most videos."""
+    """The ten pairs of classes with the most common videos."""
     found = np.argwhere(np.triu(videos, k=1)).tolist()
     found.sort(key=lambda pair: (-videos[tuple(pair)], -seconds[tuple(pair)], pair))
     return [
@@ -216,19 +223,19 @@ def _pairs(labels: Sequence[str], videos: np.ndarray, seconds: np.ndarray) -> li
     ]
 
 
-def _answering_levels(segments: torch.Tensor, num_steps: np.ndarray, num_levels: int) -> np.ndarray:
-    """Whether any point of each level answers for an event that is alone in its video, bool `(E, num_levels)`."""
-    # Points repeat with the stride of the last level: an event is moved back by as many strides as lie before it, and
-    # the points after it are left out.
+def _assigned_levels(segments: torch.Tensor, num_steps: np.ndarray, num_levels: int) -> np.ndarray:
+    """True where a point of a level is assigned to an event that is alone in its video; bool `(E, num_levels)`."""
+    # The pattern of points repeats with the stride of the last level. So an event can be moved back by the strides that
+    # lie before it, and the points after it left out.
     stride = 2 ** (num_levels - 1)
     moved = (segments[:, :1] / stride).floor().clamp(min=0) * stride
     segments = segments - moved
     num_points = np.minimum(num_steps - moved[:, 0].long().numpy(), segments[:, 1].ceil().long().numpy())
-    answering = np.zeros((len(segments), num_levels), dtype=bool)
+    assigned = np.zeros((len(segments), num_levels), dtype=bool)
     order = np.argsort(num_points, kind="stable")
     order = order[num_points[order] > 0]
     while len(order):
-        # The points of all levels are at most twice those of the first; a batch pairs two million with events.
+        # All levels together have at most twice the points of the first: a batch has two million point-event pairs.
         batch = order[: max(1_000_000 // num_points[order[0]], 1)]
         batch = batch[: max(1_000_000 // num_points[batch[-1]], 1)]
         points = TemporalPoints.for_pyramid(int(num_points[batch[-1]]), num_levels)
@@ -238,15 +245,15 @@ def _answering_levels(segments: torch.Tensor, num_steps: np.ndarray, num_levels:
             torch.zeros(len(batch), 1, dtype=torch.int64),
             num_levels,
         )
-        there = points.positions < torch.from_numpy(num_points[batch])[:, None]
+        exists = points.positions < torch.from_numpy(num_points[batch])[:, None]
         for level in range(num_levels):
-            answering[batch, level] = (positive[..., 0] & there)[:, points.strides == 2**level].any(dim=1).numpy()
+            assigned[batch, level] = (positive[..., 0] & exists)[:, points.strides == 2**level].any(dim=1).numpy()
         order = order[len(batch) :]
-    return answering
+    return assigned
 
 
 def _plot_classes(ax: "Axes", description: dict[str, Any], order: list[str]) -> None:
-    ax.set_title(f"Events of each class ({len(order)} classes)")
+    ax.set_title(f"Events per class ({len(order)} classes)")
     bottom = np.zeros(len(order))
     for split, color in zip(description["splits"], itertools.cycle(SPLIT_COLORS), strict=False):
         heights = np.array([description["classes"][label][split] for label in order])
@@ -271,7 +278,7 @@ def _plot_lengths(ax: "Axes", description: dict[str, Any]) -> None:
     reach = description.get("reach")
     if reach is None:
         return
-    ax.set_title("Event lengths, and the levels of the pyramid that answer for them")
+    ax.set_title("Event lengths, and the pyramid levels they are assigned to")
     top, row = max(events), 0.075 * max(events)
     for level in reach["levels"]:
         y = top + row * (len(reach["levels"]) - level["level"])
@@ -287,7 +294,7 @@ def _plot_lengths(ax: "Axes", description: dict[str, Any]) -> None:
 def _plot_at_once(ax: "Axes", description: dict[str, Any]) -> None:
     ax.set_title("Events at once")
     shares = np.array(description["at_once"]) / max(sum(description["at_once"]), 1e-9)
-    # All above the sixth in one bar.
+    # One bar for 6 and more.
     names = [str(count) for count in range(len(shares))]
     if len(shares) > 7:
         shares, names = np.append(shares[:6], shares[6:].sum()), names[:6] + [f"6-{len(shares) - 1}"]
@@ -306,7 +313,7 @@ def _plot_co_occurrence(ax: "Axes", description: dict[str, Any], order: list[str
     videos = np.array(description["co_occurrence"]["videos"]).reshape(len(labels), len(labels))[np.ix_(index, index)]
     if not len(order):
         return
-    # Between a linear scale, on which rare pairs vanish, and a logarithmic one, on which few numbers fit.
+    # A linear scale would hide rare pairs; a logarithmic one has room for few tick labels.
     image = ax.imshow(np.ma.masked_equal(videos, 0), norm=PowerNorm(0.4, vmin=0), cmap="viridis_r")
     ax.figure.colorbar(image, ax=ax, label="videos")
     _name_classes(ax, "x", order)
@@ -314,11 +321,11 @@ def _plot_co_occurrence(ax: "Axes", description: dict[str, Any], order: list[str
 
 
 def _name_classes(ax: "Axes", axis: str, order: list[str]) -> None:
-    """Names on an axis, or if they do not fit what the order is."""
-    if len(order) > MOST_NAMES:
+    """Label an axis with class names, or with their order if they do not fit."""
+    if len(order) > MAX_NAMES:
         getattr(ax, f"set_{axis}label")("classes, by their number of events")
         return
     is_long = axis == "x" and sum(map(len, order)) > 40
     turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if is_long else {}
-    # A "$" in a name is no formula.
+    # A "$" in a name does not start a formula.
     getattr(ax, f"set_{axis}ticks")(range(len(order)), order, parse_math=False, **turned)

@@ -1,4 +1,4 @@
-"""One training example, the data sets that yield them, and checks of feature arrays."""
+"""Training examples, the protocol of data sets that yield them, and checks of feature arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,15 @@ from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpe
 
 
 class Example(TypedDict):
-    """One video as the model is trained on it: what every data set of this package yields.
+    """One video with its features and events, as every data set of this package yields it.
 
-    Features are `(T, channels)`, of the same T in both streams and in the precision they are stored with; a stream is
-    None when the video has no picture or no sound. `segments` are float64 `(N, 2)` in seconds, `labels` are int64
-    `(N,)` class ids; N may be 0.
+    Keys:
+        video_id: the id of the video.
+        duration: seconds.
+        visual_features: floats `(T, visual channels)` in the precision of their storage; None without picture.
+        audio_features: floats `(T, audio channels)`, with the same T; None without sound.
+        segments: float `(N, 2)`, start and end of each event in seconds; N may be 0.
+        labels: int64 `(N,)`, class ids.
     """
 
     video_id: str
@@ -27,9 +31,9 @@ class Example(TypedDict):
 
 @runtime_checkable
 class VideoDataset(Protocol):
-    """A map-style data set of examples, as training, evaluation and `write_corpus` take it.
+    """A map-style data set of examples, the input of training, evaluation and `write_corpus`.
 
-    `torch.utils.data.DataLoader` reads it as it is; it may subclass `torch.utils.data.Dataset`.
+    `torch.utils.data.DataLoader` takes it directly; it may subclass `torch.utils.data.Dataset`.
     """
 
     @property
@@ -39,17 +43,17 @@ class VideoDataset(Protocol):
 
     @property
     def feature_spec(self) -> FeatureSpec:
-        """What the features are."""
+        """Clock, channels and encoder of the features."""
         ...
 
     @property
     def video_ids(self) -> tuple[str, ...]:
-        """The id of each example, known without reading it."""
+        """The id of each video, without reading features."""
         ...
 
     @property
     def durations(self) -> tuple[float, ...]:
-        """Seconds of each video, known without reading it."""
+        """Seconds of each video, without reading features."""
         ...
 
     def __len__(self) -> int: ...
@@ -59,21 +63,21 @@ class VideoDataset(Protocol):
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A data set whose examples can be told apart without reading them, so that a corpus build can resume."""
+    """A data set that identifies its examples without reading them, so that `write_corpus` can resume."""
 
     def fingerprint(self, index: int) -> str:
-        """A string that differs whenever the example does."""
+        """A string that changes whenever the example changes."""
         ...
 
 
 @dataclass(frozen=True)
 class ExampleList:
-    """A `VideoDataset` of examples that are in memory.
+    """A `VideoDataset` of examples in memory.
 
     Args:
         examples: the examples.
         labels: class names by id.
-        feature_spec: what their features are.
+        feature_spec: clock, channels and encoder of their features.
 
     >>> spec = FeatureSpec(FeatureGrid(2.0, 1, 1), visual_size=3, audio_size=2)
     >>> features = {"visual_features": np.zeros((8, 3)), "audio_features": None}
@@ -89,7 +93,7 @@ class ExampleList:
 
     @property
     def video_ids(self) -> tuple[str, ...]:
-        """The id of each example."""
+        """The id of each video."""
         return tuple(example["video_id"] for example in self.examples)
 
     @property
@@ -107,13 +111,19 @@ class ExampleList:
 def check_features(features: np.ndarray, size: int, grid: FeatureGrid, duration: float) -> None:
     """Refuse an array that cannot be the features of a video of `duration` seconds on `grid`.
 
-    The number of steps may differ from `grid.num_steps(duration)` by 10 % and two steps: annotated durations are
+    The number of steps may differ from `grid.num_steps(duration)` by 10 % plus two steps: annotated durations are
     rounded (6,890 of UnAV-100's 10,790 to whole seconds), extractors pad or drop the last window, and sound and
-    picture of one file differ in length (162 and 165 steps in v-iashin/video_features#66). From 10 s on, the length
-    of UnAV-100's shortest video, that tells its two published grids apart.
+    picture of one file differ in length (162 and 165 steps in v-iashin/video_features#66). For videos of 10 s and
+    longer (UnAV-100's shortest), this margin still separates the two published grids of UnAV-100.
+
+    Args:
+        features: the array.
+        size: expected channels.
+        grid: expected clock.
+        duration: seconds of the video.
 
     Raises:
-        ValueError: unless it is `(T, size)`, of floats, finite, and of a possible length.
+        ValueError: if it is not `(T, size)`, not of floats or not finite, or if T does not fit the duration.
 
     >>> check_features(np.zeros((37, 8), np.float16), 8, FeatureGrid(25.0, 8, 24), duration=10.0)
     Traceback (most recent call last):
@@ -132,12 +142,12 @@ def check_features(features: np.ndarray, size: int, grid: FeatureGrid, duration:
 
 
 def are_finite(features: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite.
+    """True if no value is NaN or infinite.
 
     >>> are_finite(np.array([1.0, -65504.0], np.float16)), are_finite(np.array([1.0, np.nan], np.float16))
     (True, False)
     """
     if features.dtype == np.float16:
-        # The exponents' bits say it twenty times as fast as `np.isfinite`, which converts half floats one by one.
+        # Twenty times as fast as `np.isfinite`, which converts half floats one by one: all exponent bits are set.
         return not ((features.view(np.uint16) & 0x7C00) == 0x7C00).any()
     return bool(np.isfinite(features).all())

@@ -1,4 +1,4 @@
-"""Features in files: a folder with a few `.npy` files per video, as those of UnAV-100 are published."""
+"""Features in files: a folder with a few `.npy` files per video, the published layout of UnAV-100's features."""
 
 import os
 from dataclasses import replace
@@ -14,31 +14,36 @@ from esg_transformers.corpora.resampling import resample_features
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
-class FeatureFolder(torch.utils.data.Dataset):
-    """The videos of one split, read from a folder of feature files when they are asked for.
+class FeatureFolder(torch.utils.data.Dataset[Example]):
+    """The videos of one split, read on access from a folder of feature files; a `VideoDataset`.
 
     Streams are cut to the shorter one, as in UnAV (libs/datasets/unav100.py, commit 1609deb), and keep the precision
-    they are stored with. Its attributes say what the features are: `labels` (class names by id), `feature_spec`,
-    `video_ids` and `durations` (seconds).
+    of their files.
 
     Args:
-        annotations: of the videos, in any splits.
+        annotations: annotations of the videos, in any splits.
         features_dir: the folder of the `.npy` files.
-        feature_set: their names and shapes; see `FEATURE_SETS`.
+        feature_set: names and shapes of the files; see `FEATURE_SETS`.
         split: the split to read.
-        resample_to: a grid to put both streams on, see `resample_features`; each then has the steps that fit in the
-            annotated duration.
+        resample_to: grid to resample both streams to (see `resample_features`); each then has as many steps as fit
+            in the annotated duration.
+
+    Attributes:
+        labels (`tuple[str, ...]`): class names by id.
+        feature_spec (`FeatureSpec`): clock, channels and encoder of the features.
+        video_ids (`tuple[str, ...]`): the id of each video.
+        durations (`tuple[float, ...]`): seconds of each video.
 
     Raises:
-        FileNotFoundError: if the folder or a file is missing, naming the first ones and how many there are.
-        ValueError: if no video is in the split, a duration is not known, or the streams are on two grids and
-            `resample_to` is not given; on reading, if a file is not what `feature_set` says.
+        FileNotFoundError: if the folder or files are missing, naming the first five.
+        ValueError: if no video is in the split, a duration is unknown, or the streams are on two grids and
+            `resample_to` is not given; on access, if a file does not fit `feature_set`.
     """
 
     def __init__(
         self,
         annotations: Annotations,
-        features_dir: str | os.PathLike,
+        features_dir: str | os.PathLike[str],
         feature_set: FeatureSet,
         split: str,
         resample_to: FeatureGrid | None = None,
@@ -48,9 +53,9 @@ class FeatureFolder(torch.utils.data.Dataset):
         self._visual_grid, self._audio_grid = feature_set.grid, feature_set.audio_grid or feature_set.grid
         if resample_to is None and self._visual_grid != self._audio_grid:
             raise ValueError(
-                f"The visual features of {feature_set.name} are on a grid of {self._visual_grid}, and the audio "
-                f"features on one of {self._audio_grid}. Resample both onto one: give `resample_to`, or build a corpus "
-                "with `esg-transformers corpus build --grid FRAME_RATE,STRIDE,WINDOW`."
+                f"The visual features of {feature_set.name} are on a grid of {self._visual_grid}, the audio features "
+                f"on one of {self._audio_grid}. Resample both to one grid: give `resample_to`, or build a corpus with "
+                "`esg-transformers corpus build --grid FRAME_RATE,STRIDE,WINDOW`."
             )
         self.feature_spec = replace(feature_set.feature_spec, grid=resample_to or feature_set.grid)
         self.labels = annotations.labels
@@ -96,25 +101,25 @@ class FeatureFolder(torch.utils.data.Dataset):
         )
 
     def fingerprint(self, index: int) -> str:
-        """What an example follows from: its annotation, and its files with their sizes and times of change."""
+        """The sources of an example: annotation, files with sizes and modification times, feature set and grid."""
         video = self._videos[index]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths(video)]
         return repr((video, files, self.feature_set, self.feature_spec.grid))
 
     def _paths(self, video: AnnotatedVideo) -> list[Path]:
-        """The files of a video, those of the visual stream first."""
+        """Files of a video, first those of the visual stream."""
         suffixes = self.feature_set.visual_suffixes + self.feature_set.audio_suffixes
         return [self.features_dir / f"{video.video_id}{suffix}.npy" for suffix in suffixes]
 
     def _read_files(self, paths: list[Path], size: int, grid: FeatureGrid, duration: float) -> list[np.ndarray]:
-        """The files of one stream. Reading them takes half the time of mapping them into memory and copying."""
+        """Arrays of one stream. Reading a file takes half the time of mapping it into memory and copying."""
         arrays: list[np.ndarray] = []
         for path in paths:
             try:
                 with path.open("rb") as file:
                     array = np.lib.format.read_array(file, allow_pickle=False)
                 check_features(array, size // len(paths), grid, duration)
-            except (ValueError, EOFError, MemoryError) as error:  # the last for a header that names a vast shape
+            except (ValueError, EOFError, MemoryError) as error:  # MemoryError if the header has a vast shape
                 raise ValueError(f"{path} is not a {self.feature_set.name} feature file: {error}") from error
             arrays.append(array)
         return arrays

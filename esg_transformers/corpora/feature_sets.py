@@ -1,4 +1,4 @@
-"""Published feature sets: file names, sizes and clocks."""
+"""Feature sets: names, channels and clocks of feature files, published ones and one's own."""
 
 import os
 from dataclasses import dataclass, fields
@@ -11,20 +11,22 @@ from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid,
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A kind of feature files: `<video id><suffix>.npy`, each `(T, channels)`, a stream's channels in equal parts.
+    """Layout of feature files: `<video id><suffix>.npy`, arrays `(T, channels)`.
+
+    A stream may have several files, whose channels are concatenated; all files of a stream have equally many.
 
     Args:
-        name: of the encoders that made the features.
-        grid: when each step is.
-        visual_suffixes: of the files whose channels, side by side, are the visual stream.
-        audio_suffixes: of those that are the audio stream.
+        name: name of the encoders that made the features.
+        grid: clock of the features.
+        visual_suffixes: suffixes of the files of the visual stream, in the order of its channels.
+        audio_suffixes: suffixes of the files of the audio stream, in the order of its channels.
         visual_size: channels of the visual stream.
         audio_size: channels of the audio stream.
-        version: of the encoders.
-        audio_grid: when each step of the audio stream is, if it is on a clock of its own.
+        version: version of the encoders.
+        audio_grid: clock of the audio stream, if it differs from `grid`.
 
     Raises:
-        ValueError: if a stream has no files or channels, or a suffix leads out of the folder.
+        ValueError: if a stream has no files or channels, or a suffix contains a path.
     """
 
     name: str
@@ -38,16 +40,16 @@ class FeatureSet:
 
     @property
     def feature_spec(self) -> FeatureSpec:
-        """What the features are."""
+        """Clock, channels and encoder of the features; of two clocks, that of the visual stream."""
         return FeatureSpec(self.grid, self.visual_size, self.audio_size, EncoderId(self.name, self.version))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for stream in ("visual", "audio"):
             suffixes, size = getattr(self, f"{stream}_suffixes"), getattr(self, f"{stream}_size")
             if not suffixes or size < 1 or size % len(suffixes):
                 raise ValueError(
-                    f"`{stream}_suffixes` and `{stream}_size` must be one suffix or more, and as many channels or a "
-                    f"multiple; got {len(suffixes)} suffixes and {size} channels."
+                    f"`{stream}_suffixes` must have at least one suffix, and `{stream}_size` must be a multiple of "
+                    f"their number; got {len(suffixes)} suffixes and {size} channels."
                 )
             for suffix in suffixes:
                 if not is_safe_video_id(f"id{suffix}"):
@@ -56,7 +58,8 @@ class FeatureSet:
                     )
 
 
-# Suffixes and sizes: libs/datasets/unav100.py of UnAV (1609deb) for I3D and VGGish, of CCNet (d148d07) for ONE-PEACE.
+# The published features of UnAV-100. Suffixes and sizes are from libs/datasets/unav100.py: of UnAV (commit 1609deb) for
+# I3D and VGGish, of CCNet (commit d148d07) for ONE-PEACE.
 FEATURE_SETS = {
     "i3d-vggish": FeatureSet(
         name="i3d-vggish",
@@ -79,19 +82,22 @@ FEATURE_SETS = {
 }
 
 
-def read_feature_set(path: str | os.PathLike) -> FeatureSet:
-    """A feature set from a JSON file with the fields of `FeatureSet`; `version` and `audio_grid` may be absent.
+def read_feature_set(path: str | os.PathLike[str]) -> FeatureSet:
+    """Read a feature set from a JSON file.
 
-    A grid is `{"frame_rate": frames/s, "stride": frames, "window": frames}`, suffixes are lists of strings.
+    The file has one object with the fields of `FeatureSet`; `version` and `audio_grid` are optional. A grid is
+    `{"frame_rate": frames/s, "stride": frames, "window": frames}`; suffixes are lists of strings.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it does not describe a feature set.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not a feature set.
     """
     content, repeated = read_annotation_json(path)
     try:
-        if not isinstance(content, dict) or repeated:
-            raise ValueError(f"it must be one JSON object that gives each field once; {repeated or 'it is not'}")
+        if not isinstance(content, dict):
+            raise ValueError("expected one JSON object")
+        if repeated:
+            raise ValueError(f"these fields occur twice: {repeated}")
         optional = {"version", "audio_grid"}
         known = {field.name for field in fields(FeatureSet)}
         if not known - optional <= content.keys() <= known:
@@ -101,23 +107,23 @@ def read_feature_set(path: str | os.PathLike) -> FeatureSet:
         types = {"name": str, "version": str, "visual_size": int, "audio_size": int}
         for name, kind in types.items():
             if type(content.get(name, kind())) is not kind:
-                raise ValueError(f"`{name}` is {content[name]!r}, not a {kind.__name__}")
+                raise ValueError(f"`{name}` is {content[name]!r}; expected {kind.__name__}")
         for name in ("visual_suffixes", "audio_suffixes"):
             if not isinstance(content[name], list) or not all(isinstance(suffix, str) for suffix in content[name]):
-                raise ValueError(f"`{name}` is {content[name]!r}, not a list of strings")
+                raise ValueError(f"`{name}` is {content[name]!r}; expected a list of strings")
             content[name] = tuple(content[name])
         for name in {"grid", "audio_grid"} & content.keys():
             content[name] = _grid_of(content[name])
         return FeatureSet(**content)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} does not describe a feature set: {str(error).rstrip('.')}.") from error
+        raise ValueError(f"{path} is not a feature set: {str(error).rstrip('.')}.") from error
 
 
 def _grid_of(content: Any) -> FeatureGrid:
-    """The grid that a JSON file describes."""
+    """A grid from its JSON object."""
     names = [field.name for field in fields(FeatureGrid)]
     if not isinstance(content, dict) or sorted(content) != sorted(names):
-        raise ValueError(f"a grid is {content!r}, not an object of {', '.join(names)}")
+        raise ValueError(f"a grid is {content!r}; expected an object of {', '.join(names)}")
     if not (type(content["frame_rate"]) in (int, float) and type(content["stride"]) is type(content["window"]) is int):
-        raise ValueError(f"a grid has a number of frames/s, and whole numbers as stride and window; got {content}")
+        raise ValueError(f"a grid needs a number as frame_rate and whole numbers as stride and window; got {content}")
     return FeatureGrid(**content)

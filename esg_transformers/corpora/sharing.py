@@ -1,15 +1,14 @@
-"""Push a corpus to the Hub."""
+"""Upload of a corpus to the Hub."""
 
-import json
 import os
 from pathlib import Path
 
-from esg_transformers.corpora.manifest import verify_corpus
+from esg_transformers.corpora.manifest import Manifest, verify_corpus
 from esg_transformers.hub import push_files
 
 
 def push_corpus(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     repo_id: str,
     *,
     private: bool | None = None,
@@ -17,17 +16,17 @@ def push_corpus(
     create_pr: bool = False,
     token: str | None = None,
 ) -> str:
-    """Push a corpus to the Hub as a dataset, in one commit: whoever loads it finds the old one or the new one, whole.
+    """Upload a corpus to the Hub as a dataset, in one commit: readers see the old corpus or the new one, complete.
 
-    README.md, corpus.json and the shards that it names are sent, and nothing else of the folder. Shards of an earlier
-    push that the corpus no longer has are deleted. A corpus that is there already makes no commit.
+    Only README.md, corpus.json and the shards listed there are uploaded. Shards of an earlier upload that the corpus no
+    longer has are deleted. If the dataset already equals the corpus, there is no commit.
 
     Args:
         folder: the corpus; its shards are verified first.
-        repo_id: `owner/name` of the dataset, which is made if there is none.
-        private: whether a dataset that is made can be seen by its owner only; by default as the owner's settings say.
-        revision: the branch to push to, which is made from `main` if there is none; `main` by default.
-        create_pr: propose the push as a pull request to `main`.
+        repo_id: `owner/name` of the dataset, created if missing.
+        private: create the dataset as private; the default is the setting of its owner.
+        revision: branch to push to, created from `main` if missing; `main` by default.
+        create_pr: open a pull request to `main` instead of a commit on it.
         token: access token; by default that of `hf auth login` or of the environment variable `HF_TOKEN`.
 
     Returns:
@@ -35,8 +34,8 @@ def push_corpus(
 
     Raises:
         FileNotFoundError: if `folder` is not a corpus, or lacks a file.
-        ValueError: if the corpus does not verify, or the dataset is not one to push it to.
-        OSError: if the Hub cannot be reached or refuses; says why and what to do.
+        ValueError: if a shard differs from corpus.json, or the repository holds something else than a corpus.
+        OSError: if the Hub cannot be reached or refuses; the message has the reason and what to do.
     """
     return push_files(
         _corpus_files(Path(folder)),
@@ -53,10 +52,10 @@ def push_corpus(
 
 
 def _corpus_files(folder: Path) -> dict[str, Path]:
-    """The files of a verified corpus, by their names within it."""
+    """Paths of the files of a corpus, by their names in it, after a check of all shards."""
     verify_corpus(folder)
     if not (folder / "README.md").is_file():
-        raise FileNotFoundError(f"{folder} has no README.md, which tells `datasets` the splits; write it again.")
-    splits = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))["splits"]
-    shards = [shard["file"] for listed in splits.values() for shard in listed]
-    return {file: folder / file for file in ("README.md", "corpus.json", *shards)}
+        raise FileNotFoundError(
+            f"{folder} has no README.md, from which `datasets` reads the splits; write the corpus again."
+        )
+    return {file: folder / file for file in Manifest.read(folder).files}

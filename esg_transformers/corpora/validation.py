@@ -1,14 +1,13 @@
-"""Everything that is wrong with a corpus, or with annotations and their features or videos, at once.
+"""Validation of annotations, feature files, video files and corpora, with all problems reported at once.
 
-Nothing here stops at the first problem. Every file is read once; one array is in memory at a time.
+Every file is read once; one array is in memory at a time.
 """
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,39 +18,23 @@ from esg_transformers.annotations.events import AnnotatedVideo, Annotations
 from esg_transformers.annotations.reading import AnnotationReading, Problem
 from esg_transformers.corpora.example import are_finite, check_features
 from esg_transformers.corpora.feature_sets import FeatureSet
-from esg_transformers.corpora.manifest import check_shard_description, existing_shard, read_manifest
+from esg_transformers.corpora.manifest import Manifest
 from esg_transformers.corpora.video_folder import VIDEO_SUFFIXES
 from esg_transformers.files import sha256_of
+from esg_transformers.media.video import MediaInfo, probe
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
-FEW_EVENTS = 5  # fewer in the train split are hardly learnt from
+FEW_EVENTS = 5  # of a class in the train split; fewer are hardly enough to learn from
 MEDIA_TOLERANCE = 1.0  # s; annotated durations are rounded to seconds
 
-
-class Media(Protocol):
-    """What a video file holds, as `esg_transformers.media.video.probe` tells it."""
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-
-    @property
-    def has_video(self) -> bool:
-        """Whether there are moving pictures."""
-
-    @property
-    def has_audio(self) -> bool:
-        """Whether there is sound."""
-
-
-_Contents = dict[tuple[str, str], AnnotatedVideo]  # by what it is and its sha256: the first video that has it
+_Contents = dict[tuple[str, str], AnnotatedVideo]  # the first video with a content, by its kind and SHA-256
 
 
 def validate_splits(annotations: Annotations) -> list[Problem]:
-    """What is wrong with how events are spread over classes and splits.
+    """Problems of the distribution of events over classes and splits.
 
-    Warnings are a split `train` or `validation` that is missing, classes without events, classes that have events in
-    other splits, to be scored, and none in `train`, and classes with fewer than `FEW_EVENTS` there.
+    An error is that there are no videos. Warnings are a missing split `train` or `validation`, classes without events,
+    classes with events in other splits but none in `train`, and classes with fewer than `FEW_EVENTS` in `train`.
 
     >>> [str(problem) for problem in validate_splits(Annotations({}, ("speech",)))]
     ['there are no videos']
@@ -60,8 +43,8 @@ def validate_splits(annotations: Annotations) -> list[Problem]:
     if not splits:
         return [Problem("error", "no videos", "there are no videos")]
     problems = [
-        Problem("warning", "missing split", f"no video is in split {split!r}, which {purpose}")
-        for split, purpose in (("train", "a model learns from"), ("validation", "its best epoch is chosen on"))
+        Problem("warning", "missing split", f"no video is in split {split!r}, {purpose}")
+        for split, purpose in (("train", "needed to train"), ("validation", "needed to choose the best epoch"))
         if split not in splits
     ]
     counts = Counter((event.label, video.split) for video in annotations.videos.values() for event in video.events)
@@ -71,7 +54,7 @@ def validate_splits(annotations: Annotations) -> list[Problem]:
         if not others and not in_train:
             problems.append(Problem("warning", "class without events", f"{label!r} has no event in any split"))
         elif "train" in splits and not in_train:
-            message = f"{label!r} has events in {', '.join(others)} and none in train"
+            message = f"{label!r} has events in {', '.join(others)} but none in train"
             problems.append(Problem("warning", "class not in train", message))
         elif "train" in splits and in_train < FEW_EVENTS:
             message = f"{label!r} has {in_train} in train; give it {FEW_EVENTS} or more, or leave it out"
@@ -80,23 +63,23 @@ def validate_splits(annotations: Annotations) -> list[Problem]:
 
 
 def validate_features(
-    annotations: Annotations, features_dir: str | os.PathLike, feature_set: FeatureSet
+    annotations: Annotations, features_dir: str | os.PathLike[str], feature_set: FeatureSet
 ) -> list[Problem]:
-    """What is wrong with a folder of feature files for annotated videos.
+    """Problems of a folder of feature files for annotated videos.
 
     Errors are files that are missing, truncated, not arrays of floats, of another width, with NaN or infinite values,
-    or of another length than the duration allows (`check_features`); streams of one video whose lengths differ by more
-    than that rule lets one stream stray; durations that are not known; and the same features under two ids in
-    different splits. Warnings are smaller differences of length, as all streams are cut to the shortest; features that
-    never change; the same features under two ids in one split; and files of videos without annotations.
+    or with a number of steps that does not fit the duration (`check_features`); streams of one video whose lengths
+    differ by more than the margin of that check; unknown durations; and equal features of two videos in different
+    splits. Warnings are smaller differences of length, as all streams are cut to the shortest; features that never
+    change; equal features of two videos in one split; and files of videos without annotations.
 
     Args:
-        annotations: of the videos.
+        annotations: annotations of the videos.
         features_dir: the folder of the `.npy` files.
-        feature_set: their names and shapes; see `FEATURE_SETS`.
+        feature_set: names and shapes of the files; see `FEATURE_SETS`.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if the folder does not exist.
     """
     folder = Path(features_dir)
     if not folder.is_dir():
@@ -109,7 +92,7 @@ def validate_features(
     contents: _Contents = {}
     for video in tqdm(annotations.videos.values(), desc="Reading features", unit=" videos"):
         if video.duration is None:
-            problems.append(_error("unknown duration", "its annotations do not say it; give it in them", video))
+            problems.append(_error("unknown duration", "it is not in the annotations; add it there", video))
         lengths: dict[FeatureGrid, list[int]] = {}
         for stream, (suffixes, size, grid) in streams.items():
             digest, num_problems = hashlib.sha256(), len(problems)
@@ -134,27 +117,26 @@ def validate_features(
     for path in sorted(folder.iterdir()):
         ids = {path.name.removesuffix(ending) for ending in endings if path.name.endswith(ending)}
         if ids and not ids & annotations.videos.keys():
-            problems.append(Problem("warning", "file without annotations", f"{path.name} is of no annotated video"))
+            problems.append(
+                Problem("warning", "file without annotations", f"{path.name} belongs to no annotated video")
+            )
     return problems
 
 
-def validate_videos(
-    annotations: Annotations, videos_dir: str | os.PathLike, probe: Callable[[Path], Media]
-) -> list[Problem]:
-    """What is wrong with a folder of video files for annotated videos.
+def validate_videos(annotations: Annotations, videos_dir: str | os.PathLike[str]) -> list[Problem]:
+    """Problems of a folder of video files for annotated videos.
 
-    Errors are files that are missing or cannot be read, events that reach more than `MEDIA_TOLERANCE` beyond the end
-    of their file, and the same file under two ids in different splits. Warnings are durations that differ by more,
-    files without picture or without sound, several files of one id, the same file under two ids in one split, and
-    files without annotations.
+    Errors are files that are missing or cannot be read, events that end more than `MEDIA_TOLERANCE` after their file,
+    and equal files of two videos in different splits. Warnings are durations that differ by more than that, files
+    without picture or without sound, several files of one id, equal files of two videos in one split, and files without
+    annotations.
 
     Args:
-        annotations: of the videos.
+        annotations: annotations of the videos.
         videos_dir: the folder of the files, named as for `VideoFolder`.
-        probe: tells what a file holds: `esg_transformers.media.video.probe`.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if the folder does not exist.
     """
     folder = Path(videos_dir)
     if not folder.is_dir():
@@ -168,8 +150,8 @@ def validate_videos(
     for video in tqdm(annotations.videos.values(), desc="Reading videos", unit=" videos"):
         paths = sorted(files.get(video.video_id, ()), key=lambda path: VIDEO_SUFFIXES.index(path.suffix.lower()))
         if not paths:
-            expected = f"no {video.video_id} with one of {', '.join(VIDEO_SUFFIXES)}"
-            problems.append(_error("missing file", expected, video))
+            message = f"there is no {video.video_id} with one of the suffixes {', '.join(VIDEO_SUFFIXES)}"
+            problems.append(_error("missing file", message, video))
             continue
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
@@ -182,78 +164,73 @@ def validate_videos(
         problems += _content_problems(contents, "picture and sound", sha256_of(paths[0]), video)
         problems += _media_problems(media, video)
     for path in (path for video_id, paths in files.items() if video_id not in annotations.videos for path in paths):
-        problems.append(Problem("warning", "file without annotations", f"{path.name} is of no annotated video"))
+        problems.append(Problem("warning", "file without annotations", f"{path.name} belongs to no annotated video"))
     return problems
 
 
 def validate_corpus(
-    folder: str | os.PathLike, label2id: Mapping[str, int] | None = None
+    folder: str | os.PathLike[str], label2id: Mapping[str, int] | None = None
 ) -> tuple[Annotations, list[Problem]]:
-    """What is wrong with a corpus folder, and what is sound of its annotations.
+    """The valid annotations of a corpus folder, and its problems.
 
-    Errors are shards that are missing, unreadable, of another size or sha256 than corpus.json says, or of features of
-    another kind; ids that come twice; what is wrong with events; and of the features what `validate_features` finds.
-    Files that are not of the corpus are warnings.
+    Errors are shards that are missing, unreadable, or have another size, SHA-256, feature spec or labels than
+    corpus.json says; repeated video ids; the errors of events; and those of features (see `validate_features`). Files
+    that are not part of the corpus are warnings.
 
     Args:
-        folder: as written by `write_corpus`.
-        label2id: the classes of a model that is to be used on it.
+        folder: a corpus, as written by `write_corpus`.
+        label2id: class ids by label of a model for which the corpus is meant.
 
     Raises:
         FileNotFoundError: if `folder` is not a corpus.
         ValueError: if its corpus.json cannot be read.
     """
     folder = Path(folder)
-    description, splits = read_manifest(folder)
+    manifest = Manifest.read(folder)
+    labels = list(manifest.labels)
     reading = AnnotationReading(folder, "corpus", label2id)
-    if label2id is not None and description["labels"] != sorted(label2id, key=label2id.__getitem__):
-        differing = ", ".join(map(repr, sorted(set(description["labels"]) ^ set(label2id)))) or "their order"
-        reading.add_problem("other classes", f"those of the corpus and those of the model differ in {differing}")
-    contents: _Contents = {}
-    split_of: dict[str, str] = {}
-    num_videos = sum(shard.num_examples for shards in splits.values() for shard in shards)
-    with tqdm(total=num_videos, desc="Reading the corpus", unit=" videos") as progress:
-        for split, shard in ((split, shard) for split, shards in splits.items() for shard in shards):
+    if label2id is not None and labels != sorted(label2id, key=label2id.__getitem__):
+        differing = ", ".join(map(repr, sorted(set(labels) ^ set(label2id)))) or "their order"
+        reading.add_problem("other classes", f"the classes of the corpus and of the model differ in {differing}")
+    rows = _RowChecks(manifest, reading)
+    with tqdm(total=manifest.num_examples(), desc="Reading the corpus", unit=" videos") as progress:
+        for split, shard in manifest.shards:
             path = folder / shard.file
             try:
-                existing_shard(folder, shard)
-                if sha256_of(path) != shard.sha256:
-                    raise ValueError(
-                        f"{path} has another sha256 than corpus.json says; copy or write the corpus again."
-                    )
-                check_shard_description(path, description)
+                shard.verify(folder)
+                manifest.check_shard(path)
             except (ValueError, OSError) as error:
                 reading.add_problem("missing file" if isinstance(error, FileNotFoundError) else "bad shard", str(error))
             if not path.is_file():
                 continue
             try:
                 for row in _rows(path):
-                    _validate_row(row, split, split_of, description, contents, reading)
+                    rows.check(row, split)
                     progress.update()
-            except (ValueError, KeyError, OSError) as error:  # pyarrow's errors are of these
+            except (ValueError, KeyError, OSError) as error:  # the base classes of pyarrow's errors
                 reading.add_problem("unreadable file", f"{path}: {error}")
-    ours = {"corpus.json", "README.md"} | {shard.file for shards in splits.values() for shard in shards}
+    files = manifest.files
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in ours:
-            reading.add_problem("stray file", f"{name} is not of the corpus", severity="warning")
-    return reading.annotations(description["labels"]), reading.problems
+        if path.is_file() and name not in files:
+            reading.add_problem("stray file", f"{name} is not part of the corpus", severity="warning")
+    return reading.annotations(labels), reading.problems
 
 
 def _content_problems(contents: _Contents, what: str, digest: str, video: AnnotatedVideo) -> Iterator[Problem]:
-    """Whether another video has the same content."""
+    """A problem if an earlier video has the same content."""
     first = contents.setdefault((what, digest), video)
     if first.split != video.split:
-        message = f"its {what} in {video.split} are those of {first.video_id!r} in {first.split}"
+        message = f"its {what} in {video.split} equal those of {first.video_id!r} in {first.split}"
         yield _error("leakage between splits", message, video)
     elif first is not video:
-        yield _warning("same content twice", f"its {what} are those of {first.video_id!r}", video)
+        yield _warning("same content twice", f"its {what} equal those of {first.video_id!r}", video)
 
 
 def _array_problems(
     name: str, array: np.ndarray, size: int, grid: FeatureGrid, video: AnnotatedVideo
 ) -> Iterator[Problem]:
-    """What is wrong with an array that should be the features `(T, size)` of a video."""
+    """Problems of an array that should be the features `(T, size)` of a video."""
     if array.dtype.kind != "f":
         yield _error("not floats", f"{name} holds {array.dtype}; expected floats", video)
         return
@@ -261,7 +238,7 @@ def _array_problems(
         yield _error("wrong width", f"{name} has shape {array.shape}; expected (steps, {size})", video)
         return
     if video.duration is not None:
-        try:  # of the array its length alone, as that rule stops at the first problem
+        try:  # only the length: `check_features` stops at the first problem
             check_features(np.empty((len(array), 0), np.float16), 0, grid, video.duration)
         except ValueError as error:
             yield _error("other grid or duration", f"{name}: {error}", video)
@@ -269,13 +246,13 @@ def _array_problems(
         num_bad = np.count_nonzero(~np.isfinite(array))
         yield _error("NaN or infinite", f"{name} holds {num_bad} values that are NaN or infinite", video)
     elif len(array) > 1 and (array == array[:1]).all():
-        yield _warning("features that never change", f"{name} has {len(array)} steps, all alike", video)
+        yield _warning("features that never change", f"{name} has {len(array)} equal steps", video)
 
 
 def _length_problems(lengths: list[int], video: AnnotatedVideo) -> Iterator[Problem]:
-    """Whether the streams of a video are of one length."""
+    """A problem if the streams of a video differ in length."""
     shortest, longest = min(lengths), max(lengths)
-    # As far as `check_features` lets a stream stray from its duration.
+    # The margin of `check_features` between steps and duration.
     if longest - shortest > 0.1 * longest + 2:
         message = f"its files have {shortest} to {longest} steps; encode picture and sound on one grid"
         yield _error("streams of different length", message, video)
@@ -284,10 +261,10 @@ def _length_problems(lengths: list[int], video: AnnotatedVideo) -> Iterator[Prob
         yield _warning("streams of slightly different length", message, video)
 
 
-def _media_problems(media: Media, video: AnnotatedVideo) -> Iterator[Problem]:
-    """Whether a file holds what is annotated."""
+def _media_problems(media: MediaInfo, video: AnnotatedVideo) -> Iterator[Problem]:
+    """Differences between a file and its annotations."""
     if video.duration is not None and abs(media.duration - video.duration) > MEDIA_TOLERANCE:
-        message = f"its file has {media.duration:.2f} s, and its annotations say {video.duration:g} s"
+        message = f"its file has {media.duration:.2f} s; its annotations say {video.duration:g} s"
         yield _warning("other duration", message, video)
     for event in video.events:
         if event.end > media.duration + MEDIA_TOLERANCE:
@@ -302,7 +279,7 @@ def _media_problems(media: Media, video: AnnotatedVideo) -> Iterator[Problem]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, pa.Scalar]]:
-    """The rows of a shard, a few in memory at a time."""
+    """Rows of a shard, a few in memory at a time."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=8):
             columns = {
@@ -313,50 +290,54 @@ def _rows(path: Path) -> Iterator[dict[str, pa.Scalar]]:
                 yield {name: column[index] for name, column in columns.items()}
 
 
-def _validate_row(
-    row: dict[str, pa.Scalar],
-    split: str,
-    split_of: dict[str, str],
-    description: dict[str, Any],
-    contents: _Contents,
-    reading: AnnotationReading,
-) -> None:
-    """Gather one video of a corpus, and what is wrong with it."""
-    video_id, duration = row["video_id"].as_py(), row["duration"].as_py()
-    if video_id in split_of:
-        kind = "repeated video" if split_of[video_id] == split else "leakage between splits"
-        reading.add_problem(kind, f"it is in {split} and before in {split_of[video_id]}", video_id)
-        return
-    if not reading.add_video(video_id, duration, split):
-        return
-    split_of[video_id] = split
-    labels = dict(enumerate(description["labels"]))
-    for event in row["events"].as_py():
-        if event["label"] in labels:
-            reading.add_event(video_id, event["start"], event["end"], labels[event["label"]])
-        else:
-            message = f"an event has class id {event['label']}, and there are {len(labels)} classes"
-            reading.add_problem("unknown label", message, video_id)
-    video = AnnotatedVideo(video_id, duration if 0 < duration < float("inf") else None, split, ())
-    lengths = []
-    for stream in ("visual", "audio"):
-        if not row[f"has_{stream}"].as_py():
-            continue
-        name, size = f"{stream}_features", description[f"{stream}_size"]
-        steps = row[name].values
-        if steps is None or set(steps.value_lengths().to_pylist()) - {size}:
-            reading.add_problem("wrong width", f"{name} is not (steps, {size})", video_id)
-            continue
-        array = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
-        lengths.append(len(array))
-        found = list(_array_problems(name, array, size, FeatureGrid(**description["feature_grid"]), video))
-        reading.problems += found
-        if not found:
-            digest = hashlib.sha256(array.tobytes()).hexdigest()
-            reading.problems += _content_problems(contents, f"{stream} features", digest, video)
-    if len(set(lengths)) != 1:
-        message = f"a row needs a visual or an audio stream, or both of one length; it has {lengths or 'none'}"
-        reading.add_problem("streams of different length", message, video_id)
+class _RowChecks:
+    """Checks the rows of a corpus one after another, and adds their videos, events and problems to a reading."""
+
+    def __init__(self, manifest: Manifest, reading: AnnotationReading):
+        self._spec, self._labels = manifest.feature_spec, dict(enumerate(manifest.labels))
+        self._reading = reading
+        self._split_of: dict[str, str] = {}  # by video id
+        self._contents: _Contents = {}
+
+    def check(self, row: dict[str, pa.Scalar], split: str) -> None:
+        """Check one row of a split."""
+        video_id, duration = row["video_id"].as_py(), row["duration"].as_py()
+        if video_id in self._split_of:
+            kind = "repeated video" if self._split_of[video_id] == split else "leakage between splits"
+            message = f"it is in {split} and earlier in {self._split_of[video_id]}"
+            self._reading.add_problem(kind, message, video_id)
+            return
+        if not self._reading.add_video(video_id, duration, split):
+            return
+        self._split_of[video_id] = split
+        for event in row["events"].as_py():
+            if event["label"] in self._labels:
+                self._reading.add_event(video_id, event["start"], event["end"], self._labels[event["label"]])
+            else:
+                message = f"an event has class id {event['label']}; there are {len(self._labels)} classes"
+                self._reading.add_problem("unknown label", message, video_id)
+        self._check_streams(row, AnnotatedVideo(video_id, duration if 0 < duration < float("inf") else None, split, ()))
+
+    def _check_streams(self, row: dict[str, pa.Scalar], video: AnnotatedVideo) -> None:
+        lengths = []
+        for stream, size in (("visual", self._spec.visual_size), ("audio", self._spec.audio_size)):
+            if not row[f"has_{stream}"].as_py():
+                continue
+            name = f"{stream}_features"
+            steps = row[name].values
+            if steps is None or set(steps.value_lengths().to_pylist()) - {size}:
+                self._reading.add_problem("wrong width", f"{name} is not (steps, {size})", video.video_id)
+                continue
+            array = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+            lengths.append(len(array))
+            found = list(_array_problems(name, array, size, self._spec.grid, video))
+            if not found:
+                digest = hashlib.sha256(array.tobytes()).hexdigest()
+                found += _content_problems(self._contents, f"{stream} features", digest, video)
+            self._reading.problems += found
+        if len(set(lengths)) != 1:
+            message = f"a row needs a visual or an audio stream, or both of one length; it has {lengths or 'none'}"
+            self._reading.add_problem("streams of different length", message, video.video_id)
 
 
 def _error(kind: str, message: str, video: AnnotatedVideo) -> Problem:

@@ -1,4 +1,4 @@
-"""Annotated video files, encoded when they are asked for."""
+"""Annotated video files, encoded on access."""
 
 import os
 from pathlib import Path
@@ -12,26 +12,31 @@ from esg_transformers.encoders.encoder import AudioVisualEncoder
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".wav", ".flac", ".mp3", ".m4a", ".ogg")
 
 
-class VideoFolder(torch.utils.data.Dataset):
-    """The videos of one split, `<video id>.mp4` and the like in one folder, each encoded on reading.
+class VideoFolder(torch.utils.data.Dataset[Example]):
+    """The videos of one split, encoded on access from a folder of video files; a `VideoDataset`.
 
-    Its attributes say what the features are: `labels` (class names by id), `feature_spec`,
-    `video_ids` and `durations` (seconds). To read them more than once, write them to a corpus
-    (`write_corpus`).
+    Files are named after the video ids, with a suffix of `VIDEO_SUFFIXES`. To read the features more than once, write
+    them to a corpus (`write_corpus`).
 
     Args:
-        annotations: of the videos, in any splits.
+        annotations: annotations of the videos, in any splits.
         videos_dir: the folder of the files.
-        encoder: what encodes them.
+        encoder: encoder of picture and sound.
         split: the split to read.
 
+    Attributes:
+        labels (`tuple[str, ...]`): class names by id.
+        feature_spec (`FeatureSpec`): clock, channels and encoder of the features.
+        video_ids (`tuple[str, ...]`): the id of each video.
+        durations (`tuple[float, ...]`): annotated seconds of each video.
+
     Raises:
-        FileNotFoundError: if the folder or a file is missing, naming the first ones and how many there are.
-        ValueError: if no video is in the split, or a duration is not known; on reading, if a file cannot be decoded.
+        FileNotFoundError: if the folder or files are missing, naming the first five.
+        ValueError: if no video is in the split, or a duration is unknown; on access, if a file cannot be decoded.
     """
 
     def __init__(
-        self, annotations: Annotations, videos_dir: str | os.PathLike, encoder: AudioVisualEncoder, split: str
+        self, annotations: Annotations, videos_dir: str | os.PathLike[str], encoder: AudioVisualEncoder, split: str
     ):
         self.labels = annotations.labels
         self.feature_spec = encoder.feature_spec
@@ -45,7 +50,7 @@ class VideoFolder(torch.utils.data.Dataset):
             raise FileNotFoundError(
                 f"{videos_dir} lacks {len(missing)} of the {len(self._videos)} videos of split {split!r}: "
                 f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. A file is named after the "
-                f"video's id, with one of {', '.join(VIDEO_SUFFIXES)}."
+                f"video's id, with one of the suffixes {', '.join(VIDEO_SUFFIXES)}."
             )
         self.durations = tuple(annotations.split(split).durations().values())
         self._paths = [present[video_id] for video_id in self.video_ids]
@@ -66,21 +71,21 @@ class VideoFolder(torch.utils.data.Dataset):
         )
 
     def fingerprint(self, index: int) -> str:
-        """What an example follows from, the encoder apart: its annotation, its file's name, size and time of change."""
+        """The sources of an example but the encoder: annotation, and name, size and modification time of the file."""
         stat = self._paths[index].stat()
         return repr((self._videos[index], self._paths[index].name, stat.st_size, stat.st_mtime_ns))
 
 
-def video_files(folder: str | os.PathLike) -> dict[str, Path]:
-    """The video and sound files of a folder by id; of files that differ in suffix alone, the first of `VIDEO_SUFFIXES`.
+def video_files(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Video and sound files of a folder by id; of files that differ in suffix only, the first in `VIDEO_SUFFIXES`.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if the folder does not exist.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No video folder at {folder}.")
-    # By suffix in small letters, as cameras write both `.mp4` and `.MP4`.
+    # Suffixes in lower case: cameras write both `.mp4` and `.MP4`.
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
     files.sort(key=lambda path: VIDEO_SUFFIXES.index(path.suffix.lower()), reverse=True)
     return {path.stem: path for path in files}

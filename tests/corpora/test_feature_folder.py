@@ -1,15 +1,13 @@
-import json
 import os
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
-from esg_transformers.corpora.example import are_finite
 from esg_transformers.corpora.feature_folder import FeatureFolder
-from esg_transformers.corpora.feature_sets import FEATURE_SETS, read_feature_set
+from esg_transformers.corpora.feature_sets import FEATURE_SETS
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 I3D = FEATURE_SETS["i3d-vggish"]
@@ -51,7 +49,7 @@ def test_events_become_segments_in_seconds_and_class_ids(features_dir):
     assert (without["labels"].shape, without["labels"].dtype) == ((0,), np.int64)
 
 
-def test_the_folder_says_what_its_features_are(features_dir):
+def test_spec_ids_and_labels_are_known_without_reading_features(features_dir):
     folder = FeatureFolder(ANNOTATIONS, features_dir, I3D, "train")
     assert (len(folder), folder.video_ids, folder.labels) == (2, ("a", "b"), ("dog barking", "speech"))
     assert folder.feature_spec == FeatureSpec(I3D.grid, 2048, 128, EncoderId("i3d-vggish", "unav100"))
@@ -59,24 +57,24 @@ def test_the_folder_says_what_its_features_are(features_dir):
 
 def test_missing_files_are_counted_and_named_before_training(features_dir):
     (features_dir / "b_flow.npy").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks 1 of the 6 i3d-vggish feature files.*b_flow\.npy\."):
+    with pytest.raises(FileNotFoundError, match=r"1 of the 6 i3d-vggish .*'train': b_flow\.npy\."):
         FeatureFolder(ANNOTATIONS, features_dir, I3D, "train")
     with pytest.raises(FileNotFoundError, match="No feature folder at"):
         FeatureFolder(ANNOTATIONS, features_dir / "elsewhere", I3D, "train")
-    with pytest.raises(ValueError, match="Splits of these annotations: 'train'"):
+    with pytest.raises(ValueError, match="'validation'.*'train'"):
         FeatureFolder(ANNOTATIONS, features_dir, I3D, "validation")
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((STEPS, 64), np.float16), r"expected floats of shape \(steps, 128\)"),
-        (np.zeros(STEPS * 128, np.float16), r"expected floats of shape \(steps, 128\)"),
-        (np.zeros((STEPS, 128), np.int64), "it holds int64"),
-        (np.zeros((0, 128), np.float16), "it has 0 steps"),
-        (np.full((STEPS, 128), np.nan, np.float16), "it holds 3712 values that are NaN"),
-        (np.full((STEPS, 128), np.inf, np.float32), "it holds 3712 values that are NaN or infinite"),
-        (np.zeros((37, 128), np.float16), r"it has 37 steps; a video of 10 s has 29 at 25 frames/s"),  # 16 frames/s, 4
+        (np.zeros((STEPS, 64), np.float16), r"float16 \(29, 64\).*\(steps, 128\)"),
+        (np.zeros(STEPS * 128, np.float16), r"float16 \(3712,\).*\(steps, 128\)"),
+        (np.zeros((STEPS, 128), np.int64), "int64 .*floats"),
+        (np.zeros((0, 128), np.float16), " 0 steps"),
+        (np.full((STEPS, 128), np.nan, np.float16), " 3712 values .*NaN"),
+        (np.full((STEPS, 128), np.inf, np.float32), " 3712 values .*infinite"),
+        (np.zeros((37, 128), np.float16), r" 37 steps.* 10 s .* 29 at 25 frames/s"),  # 16 frames/s, 4
     ],
 )
 def test_a_file_that_is_not_of_the_feature_set_is_named(features_dir, array, message):
@@ -94,13 +92,13 @@ def test_pickles_object_arrays_and_truncated_files_are_refused(features_dir):
     pickled_array = path.read_bytes()
     for content in (whole[:-1], whole[:4], b"", pickle.dumps(np.zeros(3)), pickled_array):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a_vggish\.npy is not a i3d-vggish feature file"):
+        with pytest.raises(ValueError, match=r"a_vggish\.npy .*i3d-vggish"):
             folder[0]
 
 
-def test_streams_on_two_clocks_are_refused_by_name_unless_they_are_resampled(features_dir):
+def test_streams_on_two_clocks_are_refused_unless_they_are_resampled(features_dir):
     own_clock = replace(I3D, audio_grid=FeatureGrid(10.0, 5, 10))
-    with pytest.raises(ValueError, match=r"grid of 25 .* stride 8, .* one of 10 .* stride 5, .*corpus build --grid"):
+    with pytest.raises(ValueError, match=r"25 frames/s, stride 8, .* 10 frames/s, stride 5, .*`resample_to`.*--grid"):
         FeatureFolder(ANNOTATIONS, features_dir, own_clock, "train")
     # 10 s are 100 frames: windows of 10 start at 0, 5, ..., 90, and are centred at 0.5, 1.0, ..., 9.5 s.
     for video_id in ("a", "b"):
@@ -123,55 +121,3 @@ def test_the_fingerprint_of_an_example_changes_with_its_files_and_its_annotation
     videos = ANNOTATIONS.videos | {"a": replace(ANNOTATIONS.videos["a"], events=())}
     changed = FeatureFolder(replace(ANNOTATIONS, videos=videos), features_dir, I3D, "train")
     assert changed.fingerprint(0) != before[0]
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f2"])
-def test_any_value_that_is_not_finite_is_found(dtype):
-    features = np.full((3, 4), np.finfo(np.float16).max, dtype)
-    features[0, 0], features[1, 1] = -features[0, 0], 2.0**-24  # the least subnormal half float
-    assert are_finite(features)
-    for value in (np.nan, np.inf, -np.inf):
-        wrong = features.copy()
-        wrong[2, 3] = value
-        assert not are_finite(wrong)
-
-
-def described(path, **changes):
-    path.write_text(json.dumps({k: v for k, v in (asdict(I3D) | changes).items() if v is not None}))
-    return path
-
-
-def test_a_feature_set_is_read_from_json(tmp_path):
-    assert read_feature_set(described(tmp_path / "set.json")) == I3D
-    grid = FeatureGrid(10.0, 5, 10)
-    own_clock = read_feature_set(described(tmp_path / "set.json", audio_grid=grid.to_dict()))
-    assert own_clock == replace(I3D, audio_grid=grid)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": None}, r"missing: \['name'\], unknown: \[\]"),
-        ({"suffix": "_rgb"}, r"missing: \[\], unknown: \['suffix'\]"),
-        ({"version": 2}, "`version` is 2, not a str"),
-        ({"visual_size": 2048.5}, "`visual_size` is 2048.5, not a int"),
-        ({"visual_suffixes": "_rgb"}, "`visual_suffixes` is '_rgb', not a list of strings"),
-        ({"visual_suffixes": ["_rgb", "/../../other"]}, "has '/../../other'; a suffix must be without"),
-        ({"audio_suffixes": []}, "0 suffixes and 128 channels"),
-        ({"visual_size": 2047}, "2 suffixes and 2047 channels"),
-        ({"grid": [25, 8, 24]}, r"a grid is \[25, 8, 24\], not an object of frame_rate, stride, window"),
-        ({"grid": {"frame_rate": 25, "stride": 8.5, "window": 24}}, "whole numbers as stride and window"),
-        ({"grid": {"frame_rate": 0, "stride": 8, "window": 24}}, "needs a finite frame_rate > 0"),
-    ],
-)
-def test_a_json_file_that_does_not_describe_a_feature_set_is_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message) as refusal:
-        read_feature_set(described(tmp_path / "set.json", **changes))
-    assert str(tmp_path / "set.json") in str(refusal.value)
-
-
-def test_what_is_no_json_object_is_no_feature_set(tmp_path):
-    for text in ("[]", '"_rgb"', "{", '{"name": "a", "name": "b"}'):
-        (tmp_path / "set.json").write_text(text)
-        with pytest.raises(ValueError, match=r"set\.json"):
-            read_feature_set(tmp_path / "set.json")

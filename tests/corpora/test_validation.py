@@ -1,8 +1,10 @@
 import json
+import re
 import shutil
+import wave
 from dataclasses import replace
-from types import SimpleNamespace
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,10 +107,13 @@ def test_everything_wrong_with_feature_files_is_found_at_once(features_dir):
         ("warning", "file without annotations", None),
     ]
     by_kind = {(problem.kind, problem.video_id): problem.message for problem in problems}
-    assert by_kind["NaN or infinite", "c"] == "c_flow.npy holds 2 values that are NaN or infinite"
-    assert "d_sound.npy: it has 38 steps; a video of 10 s has 19" in by_kind["other grid or duration", "d"]
-    assert by_kind["wrong width", "b"] == "b_rgb.npy has shape (19, 5); expected (steps, 4)"
-    assert by_kind["file without annotations", None].startswith("e_sound.npy")
+    for (kind, video_id), facts in {
+        ("NaN or infinite", "c"): ("c_flow.npy", "2 values"),
+        ("other grid or duration", "d"): ("d_sound.npy", "38 steps", "10 s", "19"),
+        ("wrong width", "b"): ("b_rgb.npy", "(19, 5)", "(steps, 4)"),
+        ("file without annotations", None): ("e_sound.npy",),
+    }.items():
+        assert all(fact in by_kind[kind, video_id] for fact in facts)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,7 @@ def test_the_same_features_under_two_ids_are_leakage_between_splits_only(feature
     shutil.copy(features_dir / "a_sound.npy", features_dir / "b_sound.npy")
     problems = validate_features(annotated(), features_dir, FEATURE_SET)
     assert found(problems) == [("error", "leakage between splits", "d"), ("warning", "same content twice", "b")]
-    assert str(problems[1]) == "video 'd': its visual features in test are those of 'a' in train"
+    assert re.fullmatch("video 'd': .*visual features in test .* 'a' in train", str(problems[1]))
 
 
 def test_durations_that_are_not_known_are_an_error_and_hide_nothing_else(features_dir):
@@ -159,31 +164,45 @@ def test_durations_that_are_not_known_are_an_error_and_hide_nothing_else(feature
 # Videos
 
 
+def write_sound(path, duration):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000)
+        file.writeframes(bytes(2 * 8000 * duration))
+
+
+def write_pictures(path, duration):
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for level in np.linspace(0, 255, 2 * duration).astype(np.uint8):
+            picture = np.full((32, 32, 3), level)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
 def test_everything_wrong_with_video_files_is_found_at_once(tmp_path):
-    contents = {"a.mp4": "10", "b.MP4": "8", "b.wav": "8", "c.mp4": "10", "d.mkv": "broken", "e.mp4": "10 e"}
-    for name, content in contents.items():
-        (tmp_path / name).write_text(content)
-    (tmp_path / "notes.txt").write_text("no video")
-
-    def probe(path):
-        if path.read_text() == "broken":
-            raise ValueError("it is not a media file")
-        return SimpleNamespace(duration=float(path.read_text()), has_video=True, has_audio=path.stem != "b")
-
+    for name, duration in (("a", 10), ("c", 10), ("e", 10)):
+        write_sound(tmp_path / f"{name}.wav", duration)
+    write_pictures(tmp_path / "b.MP4", 8)
+    write_sound(tmp_path / "b.wav", 8)
+    (tmp_path / "d.mkv").write_text("not a video")
+    (tmp_path / "notes.txt").write_text("of no suffix of videos")
     events = (Event(1.0, 8.9, "dog"), Event(1.0, 9.5, "dog"))  # the second ends 1.5 s after the file of b
-    problems = validate_videos(annotated(SPLITS | {"f": "test"}, events=events), tmp_path, probe)
+    problems = validate_videos(annotated(SPLITS | {"f": "test"}, events=events), tmp_path)
     assert found(problems) == [
         ("error", "event outside the video", "b"),
         ("error", "leakage between splits", "c"),
         ("error", "missing file", "f"),
         ("error", "unreadable file", "d"),
         ("warning", "file without annotations", None),
+        ("warning", "no picture", "a"),
+        ("warning", "no picture", "c"),
         ("warning", "no sound", "b"),
         ("warning", "other duration", "b"),
         ("warning", "several files of one video", "b"),
     ]
     with pytest.raises(FileNotFoundError, match="No video folder at"):
-        validate_videos(annotated(), tmp_path / "elsewhere", probe)
+        validate_videos(annotated(), tmp_path / "elsewhere")
 
 
 # Corpora
@@ -317,10 +336,10 @@ def test_shards_of_another_corpus_and_other_classes_are_named(corpus, tmp_path):
     messages = [problem.message for problem in problems if problem.kind == "bad shard"]
     assert len(messages) == 1 and "differ in labels" in messages[0]
     other_classes = [problem.message for problem in problems if problem.kind == "other classes"]
-    assert other_classes == ["those of the corpus and those of the model differ in 'bird', 'dog'"]
+    assert [message.partition("differ in ")[2] for message in other_classes] == ["'bird', 'dog'"]
     assert {problem.video_id for problem in problems if problem.kind == "unknown label"} == {"a", "b", "f"}
 
 
 def test_a_folder_that_is_no_corpus_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is not a corpus"):
+    with pytest.raises(FileNotFoundError, match=r"corpus\.json"):
         validate_corpus(tmp_path)

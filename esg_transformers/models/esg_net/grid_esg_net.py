@@ -5,9 +5,10 @@ position 2.5 lies halfway between the third and the fourth feature of a stream. 
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:  # this module is imported where torch is not needed, e.g. for the options of a command
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class FeatureGrid:
         object.__setattr__(self, "stride", int(self.stride))
         object.__setattr__(self, "window", int(self.window))
 
-    def to_seconds(self, positions: Tensor) -> Tensor:
+    def to_seconds(self, positions: "Tensor") -> "Tensor":
         """Time in seconds of grid positions (any shape; fractions allowed)."""
         return (positions * self.stride + self.window / 2) / self.frame_rate
 
-    def to_positions(self, seconds: Tensor) -> Tensor:
+    def to_positions(self, seconds: "Tensor") -> "Tensor":
         """Grid positions of times in seconds (any shape); the inverse of `to_seconds`."""
         return (seconds * self.frame_rate - self.window / 2) / self.stride
 
