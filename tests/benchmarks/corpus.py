@@ -133,7 +133,7 @@ def speed(folder: Path, num_videos: int, repeats: int) -> None:
             loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=COLLATE, num_workers=num_workers)
             rates[name, num_workers] = samples_per_second(loader, num_videos, repeats)
     slowest = min(rates.values())
-    print(f"\n{num_videos} videos, built at {built:.0f} videos/s; in brackets how many times the slowest\n")
+    print(f"\n{num_videos} videos, built at {built:.0f} videos/s; in brackets the ratio to the slowest\n")
     print("| samples/s into float32 batches of 16 | in process | 2 workers |\n|---|---|---|")
     for name in ways:
         cells = [f"{rates[name, n]:.0f} ({rates[name, n] / slowest:.2f}x)" for n in (0, 2)]

@@ -132,7 +132,7 @@ def sizes(repeats: int) -> None:
             rows.append([label, *(f"{x:.3g} ({y / x:.3g}x)" for x, y in zip(figures, first, strict=True))])
         header = ["", "parameters, M", "GFLOPs", "saved activations, GB", "one video to events, ms"]
         print_table(
-            f"{name}, T = {NUM_STEPS}, {NUM_CLASSES} classes; in brackets how many times less than UnAV", header, rows
+            f"{name}, T = {NUM_STEPS}, {NUM_CLASSES} classes; in brackets UnAV's figure divided by it", header, rows
         )
 
 
