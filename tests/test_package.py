@@ -45,7 +45,6 @@ KNOWN_BODIES = {
 }
 KNOWN_ROOMS_WITHOUT_README = {
     "cli",
-    "corpora",
     "encoders",
     "localization",
     "media",

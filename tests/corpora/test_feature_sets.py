@@ -2,9 +2,11 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
+from esg_transformers.corpora import feature_sets
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, read_feature_set
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
@@ -60,3 +62,17 @@ def test_what_is_no_json_object_is_no_feature_set(tmp_path):
         (tmp_path / "set.json").write_text(text)
         with pytest.raises(ValueError, match=r"set\.json"):
             read_feature_set(tmp_path / "set.json")
+
+
+def test_the_readme_of_the_room_has_the_published_sets_and_a_json_file_that_is_one(tmp_path):
+    readme = (Path(feature_sets.__file__).parent / "README.md").read_text(encoding="utf-8")
+    for name, feature_set in FEATURE_SETS.items():
+        [row] = [line for line in readme.splitlines() if line.startswith(f"| `{name}` |")]
+        _, _, files, clock, channels, _ = (cell.strip() for cell in row.split("|"))
+        suffixes = feature_set.visual_suffixes + feature_set.audio_suffixes
+        assert files == ", ".join(f"`ID{suffix}.npy`" for suffix in suffixes)
+        grid = feature_set.grid
+        assert clock == f"{grid.step:g} s ({grid.frame_rate:g} fps, stride {grid.stride}, window {grid.window})"
+        assert channels == f"{feature_set.visual_size} + {feature_set.audio_size}"
+    (tmp_path / "mine.json").write_text(readme.split("```json")[1].split("```")[0])
+    assert read_feature_set(tmp_path / "mine.json").audio_grid == FeatureGrid(100.0, 96, 96)
