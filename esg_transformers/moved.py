@@ -129,6 +129,9 @@ MOVED: dict[str, dict[str, str]] = {
     "evidence": {
         "localization.trace": "Evidence STREAMS evidence_of",
     },
+    "media.video": {
+        "media.container": ("CLOCK_BREAK LONGEST_PAUSE MediaInfo probe"),
+    },
     "models.esg_net.segments_esg_net": {
         "models.esg_net.grid_esg_net": "FeatureGrid",
     },

@@ -13,7 +13,7 @@ from esg_transformers.annotations.formats import (
     write_annotations,
 )
 from esg_transformers.corpora.video_folder import video_files
-from esg_transformers.media.video import probe
+from esg_transformers.media.container import probe
 
 logger = logging.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from esg_transformers.encoders import hub_encoder, spectral
 from esg_transformers.encoders.encoder import AudioVisualEncoder
 from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
-from esg_transformers.media.video import probe
+from esg_transformers.media.container import probe
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 

@@ -21,7 +21,7 @@ from esg_transformers.corpora.feature_sets import FeatureSet
 from esg_transformers.corpora.manifest import Manifest
 from esg_transformers.corpora.video_folder import VIDEO_SUFFIXES
 from esg_transformers.files import sha256_of
-from esg_transformers.media.video import MediaInfo, probe
+from esg_transformers.media.container import MediaInfo, probe
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 FEW_EVENTS = 5  # of a class in the train split; fewer are hardly enough to learn from

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from esg_transformers.media.video import MediaSource
+from esg_transformers.media.container import MediaSource
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpec
 
 

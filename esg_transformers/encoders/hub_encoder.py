@@ -11,7 +11,8 @@ numbers, and the files have pictures and sound from start to end.
 import numpy as np
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.media.audio import read_waveform
-from esg_transformers.media.video import probe, read_frames
+from esg_transformers.media.container import probe
+from esg_transformers.media.video import read_frames
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 
@@ -61,7 +62,7 @@ from esg_transformers.encoders.sliding_sound import SlidingSound
 from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.files import blocks_of
 from esg_transformers.hub import downloaded_model
-from esg_transformers.media.video import MediaSource
+from esg_transformers.media.container import MediaSource
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=16, stride=4, window=16)  # that of ONE-PEACE: a feature every 0.25 s that sees 1 s

@@ -23,7 +23,7 @@ from esg_transformers.encoders.sliding_sound import SlidingSound
 from esg_transformers.encoders.streaming import encode_in_blocks
 from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
 from esg_transformers.encoders.vggish.processing_vggish import SAMPLING_RATE, VggishProcessor
-from esg_transformers.media.video import MediaSource
+from esg_transformers.media.container import MediaSource
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 # `stack_size=24 step_size=8 extraction_fps=25` of v-iashin/video_features, by the author of UnAV-100

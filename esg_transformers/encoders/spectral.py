@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.encoders.streaming import encode_in_blocks
-from esg_transformers.media.video import MediaSource
+from esg_transformers.media.container import MediaSource
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 ENCODER = EncoderId("spectral", "1")

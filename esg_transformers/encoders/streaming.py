@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from esg_transformers.encoders.encoder import AudioVisualFeatures
 from esg_transformers.media.audio import read_sound
-from esg_transformers.media.video import MediaSource, probe, read_frames
+from esg_transformers.media.container import MediaSource, probe
+from esg_transformers.media.video import read_frames
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 StepByStep = Callable[[Iterable[np.ndarray], int], Iterator[np.ndarray]]

@@ -23,7 +23,7 @@ from esg_transformers.corpora.video_folder import VIDEO_SUFFIXES, video_files
 from esg_transformers.encoders.encoder import AudioVisualEncoder
 from esg_transformers.files import replacing, sha256_of
 from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
-from esg_transformers.media.video import probe
+from esg_transformers.media.container import probe
 from esg_transformers.workers import end_with_parent, ignoring_interrupts, spawn_context
 
 logger = logging.get_logger(__name__)

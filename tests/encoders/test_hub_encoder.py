@@ -56,7 +56,8 @@ from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.encoders import hub_encoder
 from esg_transformers.encoders.hub_encoder import HubEncoder, SoundModel
-from esg_transformers.media.video import probe, read_frames
+from esg_transformers.media.container import probe
+from esg_transformers.media.video import read_frames
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 GRID = FeatureGrid(frame_rate=8, stride=4, window=4)  # window g: seconds 0.5 g to 0.5 g + 0.5

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from esg_transformers.media.audio import MAX_JITTER, read_waveform
-from esg_transformers.media.video import probe, read_frames
+from esg_transformers.media.container import probe
+from esg_transformers.media.video import read_frames
 
 EVENTS = np.array([(0.4, 0.6), (1.4, 1.6)])  # seconds
 FRAME_TIMES = range(0, 2000, 40)  # milliseconds

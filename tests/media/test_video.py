@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from transformers.utils import logging
 
-from esg_transformers.media.video import probe, read_frames
+from esg_transformers.media.container import probe
+from esg_transformers.media.video import read_frames
 
 
 def write_video(path, pictures, milliseconds, codec="ffv1", pix_fmt="bgr0", **options):
@@ -349,9 +350,9 @@ def test_a_stream_that_cannot_be_decoded_counts_as_absent_with_a_warning(tmp_pat
     assert whole.has_video
     assert whole.has_audio
     path.write_bytes(path.read_bytes().replace(codec, other_codec))
-    logging.get_logger("esg_transformers.media.video").addHandler(caplog.handler)
+    logging.get_logger("esg_transformers.media.container").addHandler(caplog.handler)
     info = probe(path)
-    logging.get_logger("esg_transformers.media.video").removeHandler(caplog.handler)
+    logging.get_logger("esg_transformers.media.container").removeHandler(caplog.handler)
     kind = {b"A": "audio", b"V": "video"}[codec[:1]]
     assert (info.has_video, info.has_audio) == (kind == "audio", kind == "video")
     assert f"v.mkv: its {kind} stream cannot be decoded and counts as absent" in caplog.text
