@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     scan = partial(
         scan_annotations,
         arguments.input,
-        arguments.source_format,
+        arguments.annotation_format,
         label2id=label2id,
         split=arguments.split,
         frame_rate=arguments.frame_rate,

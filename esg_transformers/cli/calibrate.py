@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from transformers.utils import PROCESSOR_NAME, logging
 
 from esg_transformers.cli.checks import parse_target
+from esg_transformers.cli.devices import use_device
 from esg_transformers.cli.sources import open_model_and_split
 from esg_transformers.evaluation import (
     AlarmsPerHour,
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if arguments.split == "train":
         logger.warning("A model scores too well on the videos it was trained on. Choose on others: --split validation.")
+    use_device(arguments.device)
     model, processor, dataset = open_model_and_split(arguments)
     accelerator = Accelerator()
     model = model.to(accelerator.device)

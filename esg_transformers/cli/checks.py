@@ -1,16 +1,19 @@
 """Checks of a command's options before its libraries are imported: combinations, suffixes, folders to write to."""
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
+from esg_transformers.cli.options import MODELS_OF_ENCODER, spelling_of
 from esg_transformers.files import check_folder_of
 from esg_transformers.training.arguments import FINETUNING, LocalizationTrainingArguments, read_settings
 
 SOURCE = ("corpus", "annotations", "features", "feature_set")
+MODELS = tuple(name for names in MODELS_OF_ENCODER.values() for name in names)
 # Options of `localize` that do not apply to a corpus.
 VIDEO_OPTIONS = (
-    "visual_model",
-    "audio_model",
+    "encoder",
+    *MODELS,
     "top_k",
     "merge_gap",
     "min_duration",
@@ -32,6 +35,48 @@ def check_source(arguments: argparse.Namespace) -> None:
     given = [bool(vars(arguments)[name]) for name in SOURCE]
     if given not in ([True, False, False, False], [False, True, True, True]):
         raise ValueError("Give either --corpus, or all of --annotations, --features and --feature-set.")
+    check_annotation_options(arguments)
+
+
+def check_annotation_options(arguments: argparse.Namespace) -> None:
+    """Refuse options on the reading of annotations where none are read.
+
+    Raises:
+        ValueError: if there are such options.
+    """
+    if (arguments.annotation_format or arguments.frame_rate) and not arguments.annotations:
+        raise ValueError("--annotation-format and --frame-rate go with --annotations.")
+
+
+def check_encoder(arguments: argparse.Namespace) -> None:
+    """Refuse models of another encoder than `--encoder` names, and an encoder without the models that it needs.
+
+    Raises:
+        ValueError: naming the options.
+    """
+    given = {name for name in MODELS if vars(arguments)[name]}
+    encoder = arguments.encoder or encoder_of_models(arguments)
+    if strangers := given - set(MODELS_OF_ENCODER.get(encoder or "", ())):
+        raise ValueError(
+            f"--encoder {encoder} takes {_listed(MODELS_OF_ENCODER[encoder or '']) or 'no models'}; got "
+            f"{_listed(strangers)}."
+        )
+    if encoder == "hub" and not given:
+        raise ValueError("--encoder hub needs --visual-model, --audio-model, or both.")
+    if encoder == "i3d-vggish" and not {"i3d_rgb_model", "vggish_model"} <= given:
+        raise ValueError("--encoder i3d-vggish needs --i3d-rgb-model and --vggish-model; --i3d-flow-model adds flow.")
+
+
+def encoder_of_models(arguments: argparse.Namespace) -> str | None:
+    """The encoder that the given models belong to; None if no model is given."""
+    for encoder, models in MODELS_OF_ENCODER.items():
+        if any(vars(arguments)[model] for model in models):
+            return encoder
+    return None
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(spelling_of(name) for name in MODELS if name in names)
 
 
 def check_train(arguments: argparse.Namespace) -> None:
@@ -94,8 +139,9 @@ def check_localize(arguments: argparse.Namespace) -> None:
     if arguments.videos:
         if (arguments.lanes and "html" not in arguments.to) or (arguments.output_dir and not arguments.to):
             raise ValueError("--lanes goes with --to html, and --output-dir with --to.")
+        check_encoder(arguments)
         return
-    given = [f"--{name.replace('_', '-')}" for name in VIDEO_OPTIONS if vars(arguments)[name]]
+    given = [spelling_of(name) for name in VIDEO_OPTIONS if vars(arguments)[name]]
     if suffix == ".jsonl":
         given.append("--output FILE.jsonl")
     if given:
@@ -108,18 +154,14 @@ def check_corpus_build(arguments: argparse.Namespace) -> None:
     given = [bool(option) for option in (arguments.videos, arguments.features, arguments.feature_set)]
     if given not in ([True, False, False], [False, True, True]):
         raise ValueError("Give either --videos, or both of --features and --feature-set.")
-    has_models = bool(arguments.visual_model or arguments.audio_model)
-    if has_models and arguments.encoder != "hub":
-        raise ValueError("--visual-model and --audio-model go with --encoder hub.")
-    if arguments.features and arguments.encoder:
-        raise ValueError("--encoder goes with --videos: feature files are encoded already.")
-    if arguments.encoder == "hub" and not has_models:
-        raise ValueError("--encoder hub needs --visual-model, --audio-model, or both.")
+    if arguments.features and (arguments.encoder or encoder_of_models(arguments)):
+        raise ValueError("--encoder and its models go with --videos: feature files are encoded already.")
+    check_encoder(arguments)
 
 
 def check_corpus_validate(arguments: argparse.Namespace) -> None:
     """Check the source and the file of `corpus validate`."""
-    _check_folders(arguments.json)
+    _check_folders(arguments.report)
     has_features = (bool(arguments.features), bool(arguments.feature_set))
     beside_annotations = any((arguments.annotations, *has_features, arguments.videos))
     of_annotations = arguments.annotations and has_features in ((False, False), (True, True))
@@ -127,15 +169,17 @@ def check_corpus_validate(arguments: argparse.Namespace) -> None:
         raise ValueError(
             "Give either --corpus, or --annotations, alone or with --features and --feature-set or with --videos."
         )
+    check_annotation_options(arguments)
 
 
 def check_corpus_describe(arguments: argparse.Namespace) -> None:
     """Check the source and the files of `corpus describe`."""
-    _check_folders(arguments.picture, arguments.json)
+    _check_folders(arguments.picture, arguments.report)
     if arguments.picture and Path(arguments.picture).suffix.lower() not in PICTURES:
         raise ValueError(f"--picture is {arguments.picture}; its suffix must be one of {', '.join(PICTURES)}.")
     if bool(arguments.corpus) == bool(arguments.annotations) or (arguments.corpus and arguments.feature_set):
         raise ValueError("Give either --corpus, or --annotations and, for the reach of a pyramid, --feature-set.")
+    check_annotation_options(arguments)
 
 
 def check_corpus_simulate(arguments: argparse.Namespace) -> None:

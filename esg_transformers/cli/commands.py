@@ -24,13 +24,15 @@ from esg_transformers.cli.checks import (
 from esg_transformers.cli.options import (
     FEATURE_SETS,
     LANES,
-    READABLE_FORMATS,
     SIZES,
     SUFFIXES,
     add_annotation_options,
+    add_device_option,
+    add_encoder_options,
     add_feature_set_option,
-    add_hub_encoder_options,
+    add_old_spelling,
     add_push_options,
+    add_report_option,
     add_source_options,
     names_of_files,
     names_of_lanes,
@@ -57,6 +59,7 @@ class Command:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="demo", metavar="DIR", help="folder for everything made (default: demo)")
+    add_device_option(parser)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +68,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, metavar="DIR", help="folder of the trained model and its checkpoints"
     )
     parser.add_argument("--size", choices=SIZES, default="base", help="size of the model (default: base)")
+    add_device_option(parser)
     add_settings(parser, LocalizationTrainingArguments())
 
 
@@ -80,6 +84,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lora-rank", type=int, metavar="RANK", help="train adapters of this rank in place of the body (needs peft)"
     )
+    add_device_option(parser)
     add_settings(parser, FINETUNING)
 
 
@@ -104,6 +109,7 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
         help="instead: how far start and end may be off; the end by a fifth of the event's length too, as in DESED",
     )
     parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
+    add_device_option(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +129,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--against", metavar="FILE", help="compare with what another model found, which its --output wrote"
     )
     parser.add_argument("--errors", metavar="FILE.png", help="analyse the errors: print them, and draw them here")
-    parser.add_argument("--report", metavar="FILE.json", help="write all figures here")
+    add_report_option(parser, "all figures")
+    add_device_option(parser)
 
 
 def _add_localize(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +138,7 @@ def _add_localize(parser: argparse.ArgumentParser) -> None:
         "videos", nargs="*", metavar="VIDEO_OR_FOLDER", help="video and sound files, and folders of them"
     )
     parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
+    add_device_option(parser, "a GPU if there is one; encoders on the CPU")
     parser.add_argument(
         "--threshold", type=float, help="score that an event needs (default: those of `calibrate`, or else 0.3)"
     )
@@ -147,9 +155,7 @@ def _add_localize(parser: argparse.ArgumentParser) -> None:
 
 def _add_localize_videos(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("videos")
-    add_hub_encoder_options(
-        group, "the {} model of transformers that the corpus was encoded with (`corpus build --encoder hub`)"
-    )
+    add_encoder_options(group, "the one that the model was trained on, if it needs no weights")
     group.add_argument("--top-k", type=int, metavar="K", help="the most events of one video (default: all)")
     group.add_argument(
         "--merge-gap",
@@ -192,11 +198,8 @@ def _add_corpus_build(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--videos", metavar="DIR", help="folder of the videos, each named after its id")
     source.add_argument("--features", metavar="DIR", help="folder of .npy feature files")
     add_feature_set_option(source)
-    source.add_argument("--encoder", choices=["spectral", "hub"], help="encoder of the videos (default: spectral)")
-    add_hub_encoder_options(
-        source,
-        "with --encoder hub: {} model of transformers, as a folder or a repository OWNER/NAME of the Hub",
-    )
+    add_encoder_options(source, "without models spectral")
+    add_device_option(source, "cpu")
     source.add_argument(
         "--grid",
         type=numbers_of_grid,
@@ -204,38 +207,48 @@ def _add_corpus_build(parser: argparse.ArgumentParser) -> None:
         help="frames per second, and frames; videos are encoded on it, feature files resampled to it",
     )
     annotations = parser.add_argument_group("events")
-    annotations.add_argument("--annotations", required=True, metavar="FILE", help="the true events, in any format")
-    add_annotation_options(annotations)
+    annotations.add_argument(
+        "--annotations", required=True, metavar="FILE", help="the true events, in any annotation format"
+    )
+    _, frame_rate = add_annotation_options(annotations)
+    add_old_spelling(annotations, "--annotation-frame-rate", frame_rate)
     parser.add_argument("--output", required=True, metavar="DIR", help="the corpus folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace a corpus that is there already")
     parser.add_argument(
         "--videos-per-shard", type=int, default=128, metavar="N", help="videos of a file (default: 128)"
     )
-    parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="processes that build (default: 2)")
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="processes that build; 0 builds in this one (default: 2, with a --device other than cpu 0)",
+    )
 
 
 def _add_corpus_validate(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("source", "Give --corpus, or --annotations, alone or with features or videos.")
     source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
-    source.add_argument("--annotations", metavar="FILE", help="the true events, in any format")
-    add_annotation_options(source)
+    source.add_argument("--annotations", metavar="FILE", help="the true events, in any annotation format")
+    _, frame_rate = add_annotation_options(source)
+    add_old_spelling(source, "--annotation-frame-rate", frame_rate)
     source.add_argument("--features", metavar="DIR", help="folder of .npy feature files; needs --feature-set")
     add_feature_set_option(source)
     source.add_argument("--videos", metavar="DIR", help="folder of the videos, each named after its id")
     parser.add_argument("--model", metavar="DIR", help="the folder of a model that has to know the labels")
-    parser.add_argument("--json", metavar="FILE", help="write all problems and counts here")
+    add_old_spelling(parser, "--json", add_report_option(parser, "all problems and counts"))
     parser.add_argument("--strict", action="store_true", help="exit with 1 on warnings too")
 
 
 def _add_corpus_describe(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("source", "Give --corpus or --annotations.")
     source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
-    source.add_argument("--annotations", metavar="FILE", help="events, in any format")
-    add_annotation_options(source)
+    source.add_argument("--annotations", metavar="FILE", help="events, in any annotation format")
+    _, frame_rate = add_annotation_options(source)
+    add_old_spelling(source, "--annotation-frame-rate", frame_rate)
     add_feature_set_option(source)
     parser.add_argument("--levels", type=int, default=6, metavar="N", help="of the temporal pyramid (default: 6)")
     parser.add_argument("--picture", metavar="FILE", help="draw it here, .png, .svg or .pdf")
-    parser.add_argument("--json", metavar="FILE", help="write all figures here")
+    add_old_spelling(parser, "--json", add_report_option(parser, "all figures"))
 
 
 def _add_corpus_simulate(parser: argparse.ArgumentParser) -> None:
@@ -271,22 +284,14 @@ def _add_annotations_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "output", metavar="OUT", help="a file, or a folder where the format has a file per video and there are several"
     )
-    parser.add_argument(
-        "--from",
-        dest="source_format",
-        choices=READABLE_FORMATS,
-        metavar="FORMAT",
-        help=f"the format of IN (default: by suffix and content): {', '.join(READABLE_FORMATS)}",
-    )
+    annotation_format, _ = add_annotation_options(parser)
+    add_old_spelling(parser, "--from", annotation_format)
     parser.add_argument(
         "--to",
         dest="target_format",
         choices=list(FORMATS),
         metavar="FORMAT",
         help=f"the format of OUT (default: by suffix; .json is unav): {', '.join(FORMATS)}",
-    )
-    parser.add_argument(
-        "--frame-rate", type=float, metavar="FPS", help="frames per second, for a format that counts frames"
     )
     parser.add_argument(
         "--media", metavar="DIR", help="folder of the videos, each named after its id: measure what IN does not say"

@@ -7,14 +7,12 @@ from tqdm import tqdm
 
 from esg_transformers.annotations.events import Annotations
 from esg_transformers.annotations.formats import read_annotations
+from esg_transformers.cli.devices import device_of
+from esg_transformers.cli.encoders import open_encoder
 from esg_transformers.cli.sources import named_feature_set
 from esg_transformers.corpora.feature_folder import FeatureFolder
 from esg_transformers.corpora.video_folder import VideoFolder, video_files
 from esg_transformers.corpora.writing import write_corpus
-from esg_transformers.encoders import hub_encoder, spectral
-from esg_transformers.encoders.encoder import AudioVisualEncoder
-from esg_transformers.encoders.hub_encoder import HubEncoder
-from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.media.container import probe
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
@@ -26,7 +24,8 @@ def run(arguments: argparse.Namespace) -> None:
     splits = dict.fromkeys(video.split for video in annotations.videos.values())
     datasets: dict[str, VideoFolder | FeatureFolder]
     if arguments.videos:
-        encoder = _encoder(arguments, grid)
+        device = device_of(arguments.device)
+        encoder = open_encoder(arguments, grid, device)
         datasets = {split: VideoFolder(annotations, arguments.videos, encoder, split) for split in splits}
     else:
         feature_set = named_feature_set(arguments.feature_set)
@@ -38,16 +37,17 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output,
         datasets,
         videos_per_shard=arguments.videos_per_shard,
-        num_workers=arguments.num_workers,
+        num_workers=_num_workers(arguments),
         overwrite=arguments.overwrite,
     )
     print(f"Wrote {len(annotations.videos)} videos to {arguments.output}.")
 
 
-def _encoder(arguments: argparse.Namespace, grid: FeatureGrid | None) -> AudioVisualEncoder:
-    if arguments.encoder != "hub":
-        return SpectralEncoder(grid or spectral.GRID)
-    return HubEncoder(arguments.visual_model, arguments.audio_model, grid or hub_encoder.GRID)
+def _num_workers(arguments: argparse.Namespace) -> int:
+    """Processes that build: 2 unless told otherwise, but none beside this one for networks that are not on the CPU."""
+    if arguments.num_workers is not None:
+        return int(arguments.num_workers)
+    return 2 if arguments.device in (None, "cpu") else 0
 
 
 def _annotations(arguments: argparse.Namespace) -> Annotations:
@@ -56,7 +56,7 @@ def _annotations(arguments: argparse.Namespace) -> Annotations:
         read_annotations,
         arguments.annotations,
         arguments.annotation_format,
-        frame_rate=arguments.annotation_frame_rate,
+        frame_rate=arguments.frame_rate,
     )
     annotations = read()
     unknown = [video.video_id for video in annotations.videos.values() if video.duration is None]

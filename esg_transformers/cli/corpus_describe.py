@@ -20,11 +20,11 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         grid = named_feature_set(arguments.feature_set).grid if arguments.feature_set else None
         annotations = read_annotations(
-            arguments.annotations, arguments.annotation_format, frame_rate=arguments.annotation_frame_rate
+            arguments.annotations, arguments.annotation_format, frame_rate=arguments.frame_rate
         )
     description = describe(annotations, grid, arguments.levels)
-    if arguments.json:
-        with replacing(arguments.json) as file:
+    if arguments.report:
+        with replacing(arguments.report) as file:
             json.dump(description, file, indent=2)
     if arguments.picture:
         save_figure(arguments.picture, plot_description(description))

@@ -26,10 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
     label2id = AutoConfig.from_pretrained(arguments.model).label2id if arguments.model else None
     annotations, problems = _validate(arguments, label2id)
     problems = sorted(problems + validate_splits(annotations), key=lambda problem: problem.severity)
-    if arguments.json:
+    if arguments.report:
         content = describe(annotations)
         counts = {name: content[name] for name in ("splits", "classes")}
-        with replacing(arguments.json) as file:
+        with replacing(arguments.report) as file:
             json.dump({"problems": [asdict(problem) for problem in problems], **counts}, file, indent=2)
     print(_report(annotations, problems))
     return int(any(arguments.strict or problem.severity == "error" for problem in problems))
@@ -47,7 +47,7 @@ def _validate(arguments: argparse.Namespace, label2id: dict[str, int] | None) ->
         arguments.annotations,
         arguments.annotation_format,
         label2id=label2id,
-        frame_rate=arguments.annotation_frame_rate,
+        frame_rate=arguments.frame_rate,
     )
     problems = list(reading.problems)
     if feature_set is not None:

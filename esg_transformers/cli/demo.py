@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from transformers import pipeline
 
 from esg_transformers.annotations.unav import read_unav_annotations
+from esg_transformers.cli.devices import device_of, use_device
 from esg_transformers.cli.tables import event_table, metric_table
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.example import Example
@@ -63,6 +64,7 @@ class ShuffledEvents(torch.utils.data.Dataset):
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command; what an earlier, interrupted run has finished is not made again."""
+    use_device(arguments.device)
     folder = Path(arguments.output)
     annotations_path = folder / "clips" / "annotations.json"
     if not annotations_path.exists():
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
     print("5/5 Localizing the events of a clip that was not trained on")
     video_id, true = _showpiece(annotations_path)
     clip = folder / "clips" / "videos" / f"{video_id}.mp4"
-    localizer = pipeline(TASK, model=str(folder / "model"))
+    localizer = pipeline(TASK, model=str(folder / "model"), device=device_of(arguments.device))
     found = localizer(str(clip))
     print(f"\n{clip}\n{event_table(found)}\n\nTrue events\n{_true_table(true)}\n")
     duration = read_unav_annotations(annotations_path).videos[video_id].duration

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from transformers.utils import logging
 
 from esg_transformers.annotations.formats import read_annotations
+from esg_transformers.cli.devices import use_device
 from esg_transformers.cli.sources import open_model_and_split
 from esg_transformers.cli.tables import (
     class_table,
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     num_resamples = arguments.bootstrap or COMPARISON_RESAMPLES
     interval_tails(num_resamples)  # refuses too few of them before the work
+    use_device(arguments.device)
     model, processor, dataset = open_model_and_split(arguments)
     others = None
     if arguments.against:

@@ -8,6 +8,7 @@ from accelerate import Accelerator, PartialState
 from transformers.utils import PROCESSOR_NAME
 
 from esg_transformers.cli.calibrate import save_thresholds
+from esg_transformers.cli.devices import use_device
 from esg_transformers.cli.sources import open_model
 from esg_transformers.cli.tables import training_summary
 from esg_transformers.corpora.dataset import EventCorpus
@@ -26,6 +27,7 @@ from esg_transformers.training.model import freeze, with_labels
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     settings = read_settings(arguments, FINETUNING)
+    use_device(arguments.device)
     train_set, validation_set = (EventCorpus(arguments.corpus, split) for split in ("train", "validation"))
     pretrained, processor = open_model(arguments.model)
     model, known = with_labels(pretrained, train_set.labels, settings.seed)

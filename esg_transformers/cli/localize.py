@@ -14,10 +14,11 @@ from transformers.utils import logging
 from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.annotations.formats import FORMATS
 from esg_transformers.annotations.values import is_safe_video_id
+from esg_transformers.cli.devices import device_of, use_device
+from esg_transformers.cli.encoders import open_encoder_of_model
 from esg_transformers.cli.options import RESULT_FORMATS, SUFFIXES
 from esg_transformers.cli.sources import open_model, open_model_and_split
 from esg_transformers.cli.tables import event_table, write_predictions
-from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.localization.files import files_to_localize, localize_files
 from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
@@ -42,10 +43,10 @@ def _localize_videos(arguments: argparse.Namespace) -> None:
     if arguments.to and (unsafe := [video.stem for video in videos.values() if not is_safe_video_id(video.stem)]):
         raise ValueError(f"No file can be named after {unsafe[0]!r}: rename it, without / \\ : and control characters.")
     model, processor = open_model(arguments.model)
-    encoder = None
-    if arguments.visual_model or arguments.audio_model:
-        encoder = HubEncoder(arguments.visual_model, arguments.audio_model, processor.feature_grid)
-    localizer = pipeline(TASK, model=model, processor=processor, encoder=encoder)
+    spec = processor.feature_spec
+    device = device_of(arguments.device)
+    encoder = open_encoder_of_model(arguments, spec.encoder, spec.grid, device)
+    localizer = pipeline(TASK, model=model, processor=processor, encoder=encoder, device=device)
     folder = Path(arguments.output_dir or ".")
     if arguments.to:
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,6 +161,7 @@ def _write_page(
 
 
 def _localize_split(arguments: argparse.Namespace) -> None:
+    use_device(arguments.device)
     model, processor, dataset = open_model_and_split(arguments)
     accelerator = Accelerator()
     model = model.to(accelerator.device)

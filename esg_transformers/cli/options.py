@@ -6,8 +6,10 @@ help and a mistake of use included. That is why names that live in heavy modules
 
 import argparse
 import re
+import sys
 from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 from esg_transformers.annotations import FORMATS
 
@@ -18,23 +20,39 @@ FEATURE_SETS = ("i3d-vggish", "one-peace")  # of `corpora.feature_sets`
 RESULT_FORMATS = {"json": "activitynet-results", "csv": "csv", "vtt": "webvtt", "srt": "srt", "audacity": "audacity"}
 SUFFIXES = {name: FORMATS[form].suffix for name, form in RESULT_FORMATS.items()} | {"html": ".html", "png": ".png"}
 LANES = ("semantic", "router")  # of `localization.trace.Evidence`
+# The options that name the models of each encoder.
+MODELS_OF_ENCODER = {
+    "spectral": (),
+    "hub": ("visual_model", "audio_model"),
+    "i3d-vggish": ("i3d_rgb_model", "i3d_flow_model", "vggish_model"),
+}
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """`--corpus`, or `--annotations` with `--features` and `--feature-set`; see `sources.open_source`."""
-    group = parser.add_argument_group("features and events", "Give --corpus, or the three others.")
+    group = parser.add_argument_group("features and events", "Give --corpus, or --annotations with the features.")
     group.add_argument("--corpus", metavar="DIR", help="a corpus folder, as `esg-transformers corpus build` writes it")
-    group.add_argument("--annotations", metavar="FILE", help="an annotation file, of any format by its suffix")
+    group.add_argument("--annotations", metavar="FILE", help="the true events, in any annotation format")
+    add_annotation_options(group)
     group.add_argument("--features", metavar="DIR", help="a folder of .npy feature files")
     add_feature_set_option(group)
 
 
-def add_annotation_options(parser: argparse._ActionsContainer) -> None:
-    """`--annotation-format` and `--annotation-frame-rate`."""
-    parser.add_argument("--annotation-format", choices=READABLE_FORMATS, help="by default told by the suffix")
-    parser.add_argument(
-        "--annotation-frame-rate", type=float, metavar="HZ", help="frames per second, where the format counts frames"
+def add_annotation_options(parser: argparse._ActionsContainer) -> tuple[argparse.Action, argparse.Action]:
+    """`--annotation-format` and `--frame-rate`, which are returned."""
+    annotation_format = parser.add_argument(
+        "--annotation-format",
+        choices=READABLE_FORMATS,
+        metavar="FORMAT",
+        help=f"format of the annotations (default: by suffix and content): {', '.join(READABLE_FORMATS)}",
     )
+    frame_rate = parser.add_argument(
+        "--frame-rate",
+        type=float,
+        metavar="FPS",
+        help="frames per second of the videos, for annotations that count frames (Label Studio)",
+    )
+    return annotation_format, frame_rate
 
 
 def add_feature_set_option(parser: argparse._ActionsContainer) -> None:
@@ -46,14 +64,77 @@ def add_feature_set_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_hub_encoder_options(parser: argparse._ActionsContainer, help: str) -> None:
-    """`--visual-model` and `--audio-model`.
+def add_encoder_options(parser: argparse._ActionsContainer, default: str) -> None:
+    """`--encoder`, and an option for each network that an encoder needs; see `encoders.open_encoder`.
 
     Args:
-        help: with `{}` in place of the kind of model.
+        default: the encoder that is used without these options, for the help.
     """
-    for stream, kind in (("visual", "image or video"), ("audio", "audio")):
-        parser.add_argument(f"--{stream}-model", metavar="DIR_OR_REPO", help=help.format(kind))
+    parser.add_argument(
+        "--encoder", choices=tuple(MODELS_OF_ENCODER), help=f"encoder of videos (default: by its models; {default})"
+    )
+    kinds = {
+        "visual_model": "hub: image or video model of transformers",
+        "audio_model": "hub: audio model of transformers",
+        "i3d_rgb_model": "i3d-vggish: I3D for pictures",
+        "i3d_flow_model": "i3d-vggish: I3D for optical flow (default: none, and no flow; needs torchvision)",
+        "vggish_model": "i3d-vggish: VGGish",
+    }
+    for name, kind in kinds.items():
+        parser.add_argument(spelling_of(name), metavar="DIR_OR_REPO", help=f"for --encoder {kind}")
+
+
+def add_device_option(parser: argparse._ActionsContainer, default: str = "a GPU if there is one") -> None:
+    """`--device`; see `devices`."""
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help=f"where the networks run, as torch names it: cpu, cuda, cuda:1, mps (default: {default})",
+    )
+
+
+def add_report_option(parser: argparse.ArgumentParser, content: str) -> argparse.Action:
+    """`--report`."""
+    return parser.add_argument("--report", metavar="FILE.json", help=f"write {content} here")
+
+
+def add_old_spelling(parser: argparse._ActionsContainer, old: str, option: argparse.Action) -> None:
+    """A hidden option of 0.1 that sets another one and warns; to be removed in 0.3."""
+    parser.add_argument(
+        old,
+        dest=option.dest,
+        action=_OldSpelling,
+        new=option.option_strings[0],
+        type=option.type or str,
+        choices=option.choices,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
+
+
+class _OldSpelling(argparse.Action):
+    def __init__(self, *, new: str, **settings: Any):
+        super().__init__(**settings)
+        self.new = new
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        print(f"{parser.prog}: {option_string} is now {self.new}; the old name works until 0.3.", file=sys.stderr)
+        setattr(namespace, self.dest, values)
+
+
+def spelling_of(name: str) -> str:
+    """The option that sets an attribute of the arguments.
+
+    >>> spelling_of("visual_model")
+    '--visual-model'
+    """
+    return f"--{name.replace('_', '-')}"
 
 
 def add_push_options(parser: argparse.ArgumentParser, what: str) -> None:

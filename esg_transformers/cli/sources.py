@@ -37,7 +37,9 @@ def open_source(
     if arguments.corpus:
         return EventCorpus(arguments.corpus, split)
     feature_set = named_feature_set(arguments.feature_set)
-    annotations = read_annotations(arguments.annotations, label2id=label2id)
+    annotations = read_annotations(
+        arguments.annotations, arguments.annotation_format, label2id=label2id, frame_rate=arguments.frame_rate
+    )
     return FeatureFolder(annotations, arguments.features, feature_set, split)
 
 

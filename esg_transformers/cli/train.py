@@ -4,6 +4,7 @@ import argparse
 
 from accelerate import PartialState
 
+from esg_transformers.cli.devices import use_device
 from esg_transformers.cli.sources import open_source
 from esg_transformers.cli.tables import training_summary
 from esg_transformers.files import save_figure
@@ -16,6 +17,7 @@ from esg_transformers.training.model import new_model
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     settings = read_settings(arguments, LocalizationTrainingArguments())
+    use_device(arguments.device)
     train_set, validation_set = open_source(arguments, "train"), open_source(arguments, "validation")
     model, processor = new_model(train_set, arguments.size, settings.seed)
     progress = train(model, processor, train_set, validation_set, arguments.output, settings)

@@ -208,13 +208,24 @@ def test_videos_are_encoded_with_models_of_transformers(run, refused, clips, opt
     ("change", "message"),
     [
         ({"--encoder": "hub"}, "--encoder hub needs --visual-model, --audio-model, or both."),
-        ({"--audio-model": "a/b"}, "--visual-model and --audio-model go with --encoder hub."),
+        (
+            {"--encoder": "spectral", "--audio-model": "a/b", "--vggish-model": "c"},
+            "--encoder spectral takes no models; got --audio-model, --vggish-model.",
+        ),
+        (
+            {"--audio-model": "a/b", "--i3d-rgb-model": "c"},
+            "--encoder hub takes --visual-model, --audio-model; got --i3d-rgb-model.",
+        ),
+        (
+            {"--i3d-flow-model": "a"},
+            "--encoder i3d-vggish needs --i3d-rgb-model and --vggish-model; --i3d-flow-model adds flow.",
+        ),
         ({"--videos": ""}, "Give either --videos, or both of --features and --feature-set."),
         ({"--features": "f"}, "Give either --videos, or both of --features and --feature-set."),
         ({"--videos": "", "--features": "f"}, "Give either --videos, or both of --features and --feature-set."),
         (
             {"--videos": "", "--features": "f", "--feature-set": "one-peace", "--encoder": "spectral"},
-            "--encoder goes with --videos: feature files are encoded already.",
+            "--encoder and its models go with --videos: feature files are encoded already.",
         ),
         (
             {"--videos": "", "--features": "f", "--feature-set": "two-peace"},

@@ -15,7 +15,7 @@ def annotations(tmp_path_factory):
 
 def test_annotations_of_any_format_are_described_in_text_json_and_a_picture(run, annotations, tmp_path):
     words = ["--annotations", annotations, "--feature-set", "i3d-vggish"]
-    files = {"--json": tmp_path / "description.json", "--picture": tmp_path / "description.png"}
+    files = {"--report": tmp_path / "description.json", "--picture": tmp_path / "description.png"}
     code, output, _ = run("corpus", "describe", *words, files)
     assert code == 0
     lines = [line.split() for line in output.splitlines()]
@@ -46,4 +46,4 @@ def test_unclear_sources_and_pictures_are_refused(refused, corpus, annotations, 
     assert "picture.exe; its suffix must be one of .png, .svg, .pdf" in refused(
         *words, "--picture", tmp_path / "picture.exe"
     )
-    assert "there is no folder" in refused(*words, "--json", tmp_path / "nowhere" / "a.json")
+    assert "there is no folder" in refused(*words, "--report", tmp_path / "nowhere" / "a.json")

@@ -26,7 +26,7 @@ def test_errors_exit_with_1_and_are_told_by_kind_and_written_as_json(run, featur
     broken = np.load(folder / "c_rgb.npy")
     broken[0, 0] = np.nan
     np.save(folder / "c_rgb.npy", broken)
-    code, output, _ = run("corpus", "validate", features, "--json", tmp_path / "report.json")
+    code, output, _ = run("corpus", "validate", features, "--report", tmp_path / "report.json")
     assert code == 1
     assert "error: NaN or infinite (1)\n  video 'c': c_rgb.npy holds 1 values that are NaN or infinite" in output
     assert output.index("error: missing file (1)") < output.index("warning: ")

@@ -18,7 +18,8 @@ from esg_transformers.training.model import new_model
 @pytest.fixture
 def source(write_features):
     options = write_features("one-peace")
-    return Namespace(corpus=None, **{key.strip("-").replace("-", "_"): str(value) for key, value in options.items()})
+    unset = {"corpus": None, "annotation_format": None, "frame_rate": None}
+    return Namespace(**unset, **{key.strip("-").replace("-", "_"): str(value) for key, value in options.items()})
 
 
 def test_features_of_ones_own_with_annotations_in_any_format_are_read_as_published_ones_are(source, tmp_path):

@@ -1,0 +1,104 @@
+"""The encoder that `--encoder` and the options of its models name."""
+
+import argparse
+from typing import TypeVar
+
+import torch
+from transformers import AutoModel
+
+from esg_transformers.cli.checks import encoder_of_models
+from esg_transformers.encoders import hub_encoder, i3d_vggish, spectral
+from esg_transformers.encoders.encoder import AudioVisualEncoder
+from esg_transformers.encoders.hub_encoder import HubEncoder
+from esg_transformers.encoders.i3d.modeling_i3d import I3dModel
+from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
+from esg_transformers.encoders.spectral import SpectralEncoder
+from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
+from esg_transformers.hub import downloaded_model
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid
+
+# Names of the encoders that each value of `--encoder` opens; the features of I3D are others without flow.
+NAMES_OF = {"spectral": ("spectral",), "hub": ("hub",), "i3d-vggish": ("i3d-vggish", "i3d_rgb-vggish")}
+
+Network = TypeVar("Network", I3dModel, VggishModel)
+
+
+def open_encoder(
+    arguments: argparse.Namespace, grid: FeatureGrid | None, device: torch.device | None
+) -> AudioVisualEncoder:
+    """The encoder that the options name; without options the spectral one.
+
+    Args:
+        arguments: with the options of `add_encoder_options`, as `check_encoder` accepts them.
+        grid: of the features; by default that of the encoder.
+        device: where its networks run; the CPU by default.
+
+    Raises:
+        FileNotFoundError: if a model is neither a folder nor the name of a repository.
+        OSError: if a model cannot be downloaded.
+        ValueError: if a model is of another kind, or the encoder does not have that grid.
+    """
+    encoder = arguments.encoder or encoder_of_models(arguments)
+    device = device or torch.device("cpu")
+    if encoder == "hub":
+        return HubEncoder(arguments.visual_model, arguments.audio_model, grid or hub_encoder.GRID, device)
+    if encoder != "i3d-vggish":
+        return SpectralEncoder(grid or spectral.GRID)
+    if grid not in (None, i3d_vggish.GRID):
+        raise ValueError(f"I3D and VGGish have features at {i3d_vggish.GRID}; the grid is to be {grid}.")
+    flow = arguments.i3d_flow_model
+    return I3dVggishEncoder(
+        _open_network(arguments.i3d_rgb_model, I3dModel, device),
+        _open_network(flow, I3dModel, device) if flow else None,
+        _open_network(arguments.vggish_model, VggishModel, device),
+    )
+
+
+def open_encoder_of_model(
+    arguments: argparse.Namespace, encoder: EncoderId | None, grid: FeatureGrid, device: torch.device | None
+) -> AudioVisualEncoder | None:
+    """The encoder that the options name, for a model; None without options if the pipeline has the one that it needs.
+
+    Args:
+        arguments: as for `open_encoder`.
+        encoder: the one that made the features that the model was trained on; None if the model does not say.
+        grid: the clock of these features.
+        device: as for `open_encoder`.
+
+    Raises:
+        ValueError: if the options name another kind of encoder, or do not name one that is needed; and see
+            `open_encoder`.
+    """
+    asked = arguments.encoder or encoder_of_models(arguments)
+    name = encoder.name if encoder else None
+    if asked is None and name == "spectral":
+        return None
+    if asked is not None and (name is None or name in NAMES_OF[asked]):
+        return open_encoder(arguments, grid, device)
+    trained_on = f"The model was trained on features of {encoder or 'an encoder that it does not name'}"
+    given = "no encoder is given" if asked is None else f"--encoder {asked} makes others"
+    raise ValueError(f"{trained_on}; {given}. {_advice(name)}")
+
+
+def _advice(name: str | None) -> str:
+    """What to add to the command for a model that was trained on features of an encoder of this name."""
+    models = {
+        "spectral": "--encoder spectral",
+        "hub": "--encoder hub with --visual-model, --audio-model or both",
+        "i3d_rgb-vggish": "--encoder i3d-vggish with --i3d-rgb-model and --vggish-model",
+        "i3d-vggish": "--encoder i3d-vggish with --i3d-rgb-model, --i3d-flow-model and --vggish-model",
+        None: "--encoder",
+    }
+    if name in models:
+        return f"Give {models[name]}."
+    return (
+        "No command makes such features of videos: give feature files (--annotations, --features, --feature-set), or "
+        "in Python an encoder of your own (`pipeline(..., encoder=...)`)."
+    )
+
+
+def _open_network(path: str, kind: type[Network], device: torch.device) -> Network:
+    network = AutoModel.from_pretrained(downloaded_model(path), use_safetensors=True)
+    if not isinstance(network, kind):
+        raise ValueError(f"{path} holds a {type(network).__name__}; expected a {kind.__name__}.")
+    return network.to(device)
