@@ -1,4 +1,3 @@
-import argparse
 import base64
 import json
 import shutil
@@ -9,7 +8,6 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 from esg_transformers.annotations.formats import read_annotations
 from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli import localize
-from esg_transformers.cli.options import seconds_of_classes
 from esg_transformers.corpora.dataset import EventCorpus
 
 LOW = {"--threshold": 0.001}  # the model has hardly been trained
@@ -154,26 +152,6 @@ def test_an_interrupted_run_says_how_to_go_on(run, trained, folder, tmp_path, mo
     assert f"What is done is in {tmp_path / 'found.jsonl'}; give the same command again to go on." in complaints
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("0.5", 0.5),
-        ("0", 0.0),
-        ("alarm=0.5", {"alarm": 0.5}),
-        ("alarm=0.5, door slamming=1", {"alarm": 0.5, "door slamming": 1.0}),
-        ("bell ringing, church=2,alarm=1", {"bell ringing, church": 2.0, "alarm": 1.0}),
-    ],
-)
-def test_seconds_are_for_all_classes_or_for_each_of_some(text, seconds):
-    assert seconds_of_classes(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "alarm", "alarm=", "alarm=1,door", "=1"])
-def test_what_is_no_seconds_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="is neither a number of seconds nor such a list as"):
-        seconds_of_classes(text)
-
-
 @pytest.mark.parametrize("option", ["--to=html,doc", "--lanes=semantic,road", "--min-duration=soon"])
 def test_a_name_that_is_none_of_the_choices_is_a_mistake_of_use(run, option):
     with pytest.raises(SystemExit, match="2"):
@@ -233,7 +211,10 @@ def test_a_model_on_published_features_takes_them_and_no_video(run, refused, wri
     assert code == 0
     assert printed.startswith("d: ")
     message = refused("localize", video, "--model", tmp_path)
-    assert message.startswith("The model was trained on one-peace unav100, which cannot be made here")
+    assert message.startswith("The model was trained on features of one-peace unav100; no encoder is given.")
+    assert "--annotations, --features, --feature-set" in message
+    message = refused("localize", video, "--model", tmp_path, "--encoder", "spectral")
+    assert "features of one-peace unav100; --encoder spectral makes others." in message
 
 
 def test_a_model_on_features_of_transformers_models_takes_videos_with_them(run, refused, clips, video, tmp_path):
@@ -246,11 +227,13 @@ def test_a_model_on_features_of_transformers_models_takes_videos_with_them(run, 
     quick = {"--size": "tiny", "--epochs": 1, "--warmup-epochs": 0, "--output": model}
     assert run("train", "--corpus", corpus, quick)[0] == 0
 
-    command = ("localize", video, "--model", model, LOW, "--audio-model", ears, "--output", found)
+    command = ("localize", video, "--model", model, LOW, "--audio-model", ears, "--output", found, "--device", "cpu")
     assert run(*command, "--num-workers", 1)[0] == 0
     header, result = map(json.loads, found.read_text().splitlines())
     assert header["run"]["encoder"].startswith("hub 1-none+ears@")
     assert result["events"]
-    assert refused("localize", video, "--model", model).startswith("The model was trained on hub 1-none+ears@")
+    message = refused("localize", video, "--model", model)
+    assert message.startswith("The model was trained on features of hub 1-none+ears@")
+    assert message.endswith("Give --encoder hub with --visual-model, --audio-model or both.")
     ASTModel(ASTConfig(**sizes, num_mel_bins=16, max_length=128)).save_pretrained(ears)  # other weights
     assert "and the encoder is hub 1-none+ears@" in refused(*command[:5], "--audio-model", ears)
