@@ -115,7 +115,7 @@ def _checked_frame_rate(frame_rate: float | None, path: str | os.PathLike[str]) 
         raise ValueError(
             f"{path}: Label Studio counts time in frames, so `frame_rate` (frames per second) must be a positive "
             f"number; got {frame_rate}. Pass the `framerate` of the project's <Video> tag, 24 if the tag has none "
-            "(command line: `--frame-rate` or `--annotation-frame-rate`)."
+            "(command line: `--frame-rate`)."
         )
     return float(frame_rate)
 

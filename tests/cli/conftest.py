@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,18 @@ from esg_transformers.annotations.unav import write_unav_annotations
 from esg_transformers.cli.main import main
 from esg_transformers.corpora.feature_sets import FEATURE_SETS
 from esg_transformers.simulation.clips import make_workshop_clips
+
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests on a corpus or a model wait for clips to be drawn and encoded, and for the training."""
+    for item in items:
+        if {"clips", "corpus", "trained"} & set(
+            getattr(item, "fixturenames", ())
+        ) and "tests/cli" in item.path.as_posix():
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ def networks(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def arguments_of(encoder=None, **models):
     unset = {name: None for names in MODELS_OF_ENCODER.values() for name in names}
     return Namespace(encoder=encoder, **(unset | {name: str(path) for name, path in models.items()}))

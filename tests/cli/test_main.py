@@ -60,6 +60,7 @@ def test_every_command_explains_its_options_and_has_a_module(command, capsys):
     assert importlib.util.find_spec(f"esg_transformers.cli.{command.replace(' ', '_')}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -117,6 +118,7 @@ def test_an_interrupted_command_says_so_and_nothing_else(monkeypatch, capsys, tm
     assert capsys.readouterr().err == "esg-transformers: interrupted.\n"
 
 
+@pytest.mark.slow
 def test_the_package_runs_as_a_module_and_gives_the_exit_code_to_the_shell(tmp_path):
     command = [sys.executable, "-m", "esg_transformers", "evaluate", "--model", str(tmp_path), "--corpus", "nowhere"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
