@@ -5,8 +5,9 @@ Every file is read once; one array is in memory at a time.
 
 import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -84,36 +85,22 @@ def validate_features(
     folder = Path(features_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"No feature folder at {folder}.")
-    streams = {
-        "visual": (feature_set.visual_suffixes, feature_set.visual_size, feature_set.grid),
-        "audio": (feature_set.audio_suffixes, feature_set.audio_size, feature_set.audio_grid or feature_set.grid),
-    }
+    audio_grid = feature_set.audio_grid or feature_set.grid
+    streams = (
+        _Stream("visual features", feature_set.visual_suffixes, feature_set.visual_size, feature_set.grid),
+        _Stream("audio features", feature_set.audio_suffixes, feature_set.audio_size, audio_grid),
+    )
     problems: list[Problem] = []
     contents: _Contents = {}
     for video in tqdm(annotations.videos.values(), desc="Reading features", unit=" videos"):
         if video.duration is None:
             problems.append(_error("unknown duration", "it is not in the annotations; add it there", video))
-        lengths: dict[FeatureGrid, list[int]] = {}
-        for stream, (suffixes, size, grid) in streams.items():
-            digest, num_problems = hashlib.sha256(), len(problems)
-            for suffix in suffixes:
-                path = folder / f"{video.video_id}{suffix}.npy"
-                try:
-                    array = np.lib.format.open_memmap(path, mode="r")
-                except FileNotFoundError:
-                    problems.append(_error("missing file", f"{path.name} is not there", video))
-                except (ValueError, EOFError, OSError) as error:
-                    problems.append(_error("unreadable file", f"{path.name}: {error}", video))
-                else:
-                    problems += _array_problems(path.name, array, size // len(suffixes), grid, video)
-                    if array.ndim == 2:
-                        lengths.setdefault(grid, []).append(len(array))
-                    digest.update(array.tobytes())
-            if len(problems) == num_problems:
-                problems += _content_problems(contents, f"{stream} features", digest.hexdigest(), video)
-        for lengths_of_grid in lengths.values():
+        lengths: defaultdict[FeatureGrid, list[int]] = defaultdict(list)  # steps of each readable file
+        for stream in streams:
+            problems += _stream_problems(folder, stream, video, lengths[stream.grid], contents)
+        for lengths_of_grid in filter(None, lengths.values()):
             problems += _length_problems(lengths_of_grid, video)
-    endings = [f"{suffix}.npy" for suffixes, _, _ in streams.values() for suffix in suffixes]
+    endings = [f"{suffix}.npy" for stream in streams for suffix in stream.suffixes]
     for path in sorted(folder.iterdir()):
         ids = {path.name.removesuffix(ending) for ending in endings if path.name.endswith(ending)}
         if ids and not ids & annotations.videos.keys():
@@ -215,6 +202,40 @@ def validate_corpus(
         if path.is_file() and name not in files:
             reading.add_problem("stray file", f"{name} is not part of the corpus", severity="warning")
     return reading.annotations(labels), reading.problems
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """The files of one stream in a feature folder."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    size: int  # channels of all files together
+    grid: FeatureGrid
+
+
+def _stream_problems(
+    folder: Path, stream: _Stream, video: AnnotatedVideo, lengths: list[int], contents: _Contents
+) -> list[Problem]:
+    """Problems of the files of one stream of a video; adds the steps of each to `lengths`."""
+    problems: list[Problem] = []
+    digest = hashlib.sha256()
+    for suffix in stream.suffixes:
+        path = folder / f"{video.video_id}{suffix}.npy"
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+        except FileNotFoundError:
+            problems.append(_error("missing file", f"{path.name} is not there", video))
+        except (ValueError, EOFError, OSError) as error:
+            problems.append(_error("unreadable file", f"{path.name}: {error}", video))
+        else:
+            problems += _array_problems(path.name, array, stream.size // len(stream.suffixes), stream.grid, video)
+            if array.ndim == 2:
+                lengths.append(len(array))
+            digest.update(array.tobytes())
+    if not problems:
+        problems += _content_problems(contents, stream.name, digest.hexdigest(), video)
+    return problems
 
 
 def _content_problems(contents: _Contents, what: str, digest: str, video: AnnotatedVideo) -> Iterator[Problem]:
