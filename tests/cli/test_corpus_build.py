@@ -157,9 +157,8 @@ def test_feature_files_of_ones_own_are_described_by_a_json_file_and_put_on_one_g
         np.save(source["--features"] / f"{video_id}_one_peace_audio.npy", ramp)
     source |= {"--feature-set": tmp_path / "ours.json", "--output": tmp_path / "corpus", "--num-workers": 0}
     message = refused("corpus", "build", source)
-    assert (
-        "a grid of 16 frames/s, stride 4, window 16, and the audio features on one of 10 frames/s, stride 2" in message
-    )
+    for fact in ("16 frames/s, stride 4, window 16", "10 frames/s, stride 2, window 2", "--grid"):
+        assert fact in message
     assert run("corpus", "build", source, "--grid", "5,1,1")[0] == 0
     train = EventCorpus(tmp_path / "corpus", "train")
     assert str(train.feature_spec.encoder) == "ours 3"
