@@ -6,7 +6,8 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -220,9 +221,61 @@ def _getter(old: str) -> Callable[[str], Any]:
             raise AttributeError(f"module '{PACKAGE}.{old}' has no attribute {name!r}")
         module, new_name = names[name]
         _warn(f"`{PACKAGE}.{old}.{name}` has moved: `from {module} import {new_name}`.")
-        return getattr(import_module(module), new_name)
+        value = getattr(import_module(module), new_name)
+        return AS_IN_0_1[f"{old}.{name}"](value) if f"{old}.{name}" in AS_IN_0_1 else value
 
     return get
+
+
+def _with_loose_arguments(write_corpus: Callable[..., None]) -> Callable[..., None]:
+    """`write_corpus` with the arguments of 0.1: examples of any kind, and labels and features as loose values."""
+
+    @wraps(write_corpus)
+    def write(
+        out_dir: Any,
+        splits: Mapping[str, Any],
+        *,
+        labels: Sequence[str] | None = None,
+        grid: Any = None,
+        encoder: Mapping[str, str] | None = None,
+        visual_size: int = 0,
+        audio_size: int = 0,
+        **options: Any,
+    ) -> None:
+        from esg_transformers.corpora.example import ExampleList
+        from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureSpec
+
+        if labels is not None and encoder is not None:
+            spec = FeatureSpec(grid, visual_size, audio_size, EncoderId(**encoder))
+            splits = {
+                split: examples if hasattr(examples, "feature_spec") else ExampleList(examples, tuple(labels), spec)
+                for split, examples in splits.items()
+            }
+        write_corpus(out_dir, splits, **options)
+
+    return write
+
+
+def _with_loose_attributes(corpus: type) -> type:
+    """`EventCorpus` with `grid`, `encoder`, `visual_size` and `audio_size`, as in 0.1."""
+    return type(
+        corpus.__name__,
+        (corpus,),
+        {
+            "__doc__": corpus.__doc__,
+            "grid": property(lambda self: self.feature_spec.grid),
+            "encoder": property(lambda self: self.feature_spec.encoder.to_dict()),
+            "visual_size": property(lambda self: self.feature_spec.visual_size),
+            "audio_size": property(lambda self: self.feature_spec.audio_size),
+        },
+    )
+
+
+# Names whose use has changed too: what a program of 0.1 gets in place of the new thing.
+AS_IN_0_1: dict[str, Callable[[Any], Any]] = {
+    "data.corpus.EventCorpus": _with_loose_attributes,
+    "data.corpus.write_corpus": _with_loose_arguments,
+}
 
 
 def _warn(message: str) -> None:
