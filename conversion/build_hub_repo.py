@@ -14,7 +14,6 @@ already; what an earlier push left is deleted in the same commit.
 """
 
 import argparse
-import ast
 import json
 import re
 import shutil
@@ -35,6 +34,7 @@ from transformers import AutoConfig, AutoModel
 import esg_transformers
 from esg_transformers.files import new_folder, sha256_of
 from esg_transformers.hub import push_files
+from esg_transformers.models.esg_net.sharing_esg_net import code_of
 
 SUMS = "SHA256SUMS"
 CHOSEN_FIELDS = ("thresholds", "window_steps")  # in training or after it; those of the weights are published
@@ -162,29 +162,17 @@ def read_json(path: Path) -> dict[str, Any]:
 def travelling_code(hub_config: Path) -> dict[str, str]:
     """The modules that `auto_map` and `custom_pipelines` of a folder name, and those that they import, by file name.
 
-    On the Hub they lie side by side: `from esg_transformers.models.esg_net.x import` becomes `from .x import`.
-
     Raises:
         ValueError: if nothing is named, or a module is not one of the package's that can travel.
     """
     package = Path(esg_transformers.__file__).parent
     sources = {path.stem: path for kind in ("models", "encoders") for path in package.glob(f"{kind}/*/[a-z]*_*.py")}
-    waiting = [name.rpartition(".")[0] for name in classes_named(hub_config)]
-    if not waiting:
+    modules = [name.rpartition(".")[0] for name in classes_named(hub_config)]
+    if not modules:
         raise ValueError(f"{hub_config / 'config.json'} has no `auto_map`, which tells where the model's code is.")
-    files: dict[str, str] = {}
-    while waiting:
-        module = waiting.pop()
-        if f"{module}.py" in files:
-            continue
-        if module not in sources:
-            raise ValueError(f"{module}.py cannot travel to the Hub: it is none of {', '.join(sorted(sources))}.")
-        code = sources[module].read_text(encoding="utf-8")
-        code = re.sub(r"^from esg_transformers(?:\.\w+)*\.(\w+) import ", r"from .\1 import ", code, flags=re.MULTILINE)
-        files[f"{module}.py"] = code
-        imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
-        waiting += [node.module or "" for node in imports if node.level]
-    return files
+    if unknown := [module for module in modules if module not in sources]:
+        raise ValueError(f"{unknown[0]}.py cannot travel to the Hub: it is none of {', '.join(sorted(sources))}.")
+    return code_of([sources[module] for module in modules])
 
 
 def classes_named(hub_config: Path) -> list[str]:

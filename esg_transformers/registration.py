@@ -80,15 +80,6 @@ def _register_task() -> None:
     )
 
 
-def _travelling(module: str, name: str, auto_class: str) -> Callable[[], None]:
-    """The code of a class is saved with a checkpoint, so that it loads from the Hub without this package too."""
-
-    def register() -> None:
-        getattr(sys.modules[module], name).register_for_auto_class(auto_class)
-
-    return register
-
-
 class _Finder(MetaPathFinder):
     """Finder that registers classes when the modules they need have been imported; see the module's docstring."""
 
@@ -132,20 +123,8 @@ class _Finder(MetaPathFinder):
         return counting
 
 
-_TRAVELLING = (
-    ("esg_transformers.models.esg_net.configuration_esg_net", "EsgNetConfig", "AutoConfig"),
-    ("esg_transformers.models.esg_net.modeling_esg_net", "EsgNetForEventLocalization", "AutoModel"),
-    ("esg_transformers.models.esg_net.processing_esg_net", "EsgNetProcessor", "AutoProcessor"),
-    ("esg_transformers.encoders.i3d.configuration_i3d", "I3dConfig", "AutoConfig"),
-    ("esg_transformers.encoders.i3d.modeling_i3d", "I3dModel", "AutoModel"),
-    ("esg_transformers.encoders.i3d.processing_i3d", "I3dProcessor", "AutoProcessor"),
-    ("esg_transformers.encoders.vggish.configuration_vggish", "VggishConfig", "AutoConfig"),
-    ("esg_transformers.encoders.vggish.modeling_vggish", "VggishModel", "AutoModel"),
-    ("esg_transformers.encoders.vggish.processing_vggish", "VggishProcessor", "AutoProcessor"),
-)
 _FINDER = _Finder(
-    {module: _travelling(module, name, auto_class) for module, name, auto_class in _TRAVELLING}
-    | {
+    {
         "transformers.models.auto.configuration_auto": _register_configs,
         "transformers.models.auto.modeling_auto": _register_models,
         "transformers.models.auto.processing_auto": _register_processors,

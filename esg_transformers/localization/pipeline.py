@@ -1,7 +1,6 @@
 """From a video file to its events, as a transformers pipeline."""
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from transformers.utils import logging
 
 from esg_transformers.encoders import spectral
 from esg_transformers.encoders.encoder import AudioVisualEncoder, AudioVisualFeatures, feature_blocks
-from esg_transformers.models.esg_net import pipeline_esg_net
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureSpec
 from esg_transformers.models.esg_net.pipeline_esg_net import EsgNetPipeline
+from esg_transformers.models.esg_net.sharing_esg_net import TASK as TASK
 
 logger = logging.get_logger(__name__)
 
 PUBLISHED_VERSION = "unav100"  # of an encoder, where all that is known of it is the features published with UnAV-100
-TASK = "audio-visual-event-localization"
 
 VideoInput = str | os.PathLike | bytes | AudioVisualFeatures | Mapping[str, Any]
 
@@ -81,25 +79,13 @@ class AudioVisualEventLocalizationPipeline(EsgNetPipeline):
             yield {"visual_features": visual, "audio_features": audio, "duration": block.duration}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
-        """Save the model and the processor as one folder, which `push_to_hub` sends.
-
-        If the code of the model travels with it, as that of ESG-Net does, so does [`EsgNetPipeline`]: then
-        `pipeline(..., trust_remote_code=True)` finds events in features where this package is not installed.
+        """Save the model and the processor as one folder, which `push_to_hub` sends with their code.
 
         Args:
             save_directory: the folder, which is made if there is none.
             kwargs: for `save_pretrained` of both, such as `max_shard_size`.
         """
-        config = self.model.config
-        if self.model.is_remote_code():
-            module, name = EsgNetPipeline.__module__.rpartition(".")[2], EsgNetPipeline.__name__
-            config.custom_pipelines = {TASK: {"impl": f"{module}.{name}", "pt": ["AutoModel"], "type": "multimodal"}}
-            Path(save_directory).mkdir(parents=True, exist_ok=True)
-            shutil.copy(pipeline_esg_net.__file__, save_directory)
-        try:
-            self.model.save_pretrained(save_directory, **kwargs)
-        finally:
-            vars(config).pop("custom_pipelines", None)
+        self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
     def chosen_encoder(self) -> AudioVisualEncoder:

@@ -96,8 +96,6 @@ class EsgNetModelTest(modeling_common.ModelTesterMixin, unittest.TestCase):
         pass
 
 
-# As transformers' own processors are: one that saves its code keeps an `auto_map`, which one that is loaded has not.
-@unittest.mock.patch.object(EsgNetProcessor, "_auto_class", None)
 class EsgNetProcessorTest(processing_common.ProcessorTesterMixin, unittest.TestCase):
     processor_class = EsgNetProcessor
 

@@ -93,10 +93,14 @@ import esg_transformers
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.manifest import verify_corpus
 from esg_transformers.evaluation import METRIC_PATH, mean_average_precision
+from esg_transformers.models.esg_net.sharing_esg_net import add_code
 task = sys.argv[2]
 found = pipeline(task, model="model")("videos/workshop_test_0000.mp4", threshold=0.0)
 AutoModel.from_pretrained("model"), AutoProcessor.from_pretrained("model")
-pipeline(task, model="model").save_pretrained("saved")
+localizer = pipeline(task, model="model")
+localizer.save_pretrained("saved")
+for part in (localizer.model, localizer.processor):
+    add_code(part, "saved")
 verify_corpus("corpus")
 rows = datasets.load_dataset("corpus", split="test")
 assert len(EventCorpus("corpus", "test")) == len(rows) == 2

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import hub_server
 import numpy as np
@@ -9,6 +10,7 @@ from huggingface_hub import ModelCard
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
 from esg_transformers.evaluation import mean_average_precision
 from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
+from esg_transformers.models.esg_net import sharing_esg_net
 
 SIZES = {
     "visual_size": 12,
@@ -27,8 +29,7 @@ SIZES = {
     "num_head_layers": 1,
     "prior_probability": 0.3,  # so that the untrained model finds events
 }
-MODULES = ("configuration", "loss", "modeling", "nms", "processing", "segments", "windows")
-CODE = {f"{name}_esg_net.py" for name in MODULES}
+CODE = {path.name for path in Path(sharing_esg_net.__file__).parent.glob("*_esg_net.py")}
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,9 @@ def tell(model, processor, localizer, path):
     inputs = processor(*([video[name] for video in videos] for name in ("visual_features", "audio_features")))
     with torch.no_grad():
         outputs = model.eval()(**inputs)
-    parts = processor.to_dict()
-    parts.pop("auto_map", None)
     return json.loads(json.dumps([
         {name: [str(tensor.dtype), sha256(tensor)] for name, tensor in model.state_dict().items()},
-        parts,
+        processor.to_dict(),
         [sha256(outputs[name]) for name in ("logits", "offsets", "points", "point_mask")],
         [localizer(videos, threshold=0.0, batch_size=2), localizer(videos[0])],
     ]))
@@ -102,7 +101,8 @@ else:
     trust = {"trust_remote_code": True}
 from transformers import AutoModel, AutoProcessor, pipeline
 model, processor = AutoModel.from_pretrained(parts, **trust), AutoProcessor.from_pretrained(parts, **trust)
-localizer = pipeline(task, model=whole, **trust)
+localizer = pipeline(task, model=parts, **trust)
+assert type(pipeline(task, model=whole, **trust)).__name__ == type(localizer).__name__
 assert AutoModel.from_pretrained(whole, **trust).state_dict().keys() == model.state_dict().keys()
 modules = [type(part).__module__ for part in (model, processor, localizer)]
 print(json.dumps([modules, tell(model, processor, localizer, features)]))
@@ -125,18 +125,24 @@ def test_what_is_pushed_is_loaded_by_a_fresh_process_bit_for_bit(hub, python, sa
     assert told == expected
 
 
+def test_a_saved_folder_holds_weights_and_json_only(saved):
+    names = {path.name for path in (saved / "model").iterdir()}
+    assert names == {"config.json", "model.safetensors", "processor_config.json"}
+    assert "auto_map" not in json.loads((saved / "model" / "config.json").read_text())
+
+
 def test_the_repositories_hold_the_saved_bytes_the_code_and_a_card(hub, saved, pushed):
     files, whole = hub.files("model", "user/parts"), hub.files("model", "user/whole")
-    assert files.keys() == {
-        ".gitattributes", "README.md", "config.json", "model.safetensors", "processor_config.json", *CODE,
-    }  # fmt: skip
-    assert whole.keys() == files.keys() | {"pipeline_esg_net.py"}
+    assert files == whole
     local = {path.name: path.read_bytes() for path in (saved / "model").iterdir()}
-    assert {name: files[name] for name in local} == local
-    config = json.loads(whole["config.json"])
+    assert files.keys() == {".gitattributes", "README.md"} | local.keys() | CODE
+    assert files["model.safetensors"] == local["model.safetensors"]
+    config, processor = (json.loads(files[name]) for name in ("config.json", "processor_config.json"))
     assert config.pop("custom_pipelines").keys() == {TASK}
-    assert config == json.loads(local.pop("config.json"))
-    assert {name: whole[name] for name in local} == local
+    assert config.pop("auto_map").keys() == {"AutoConfig", "AutoModel"}
+    assert processor.pop("auto_map").keys() == {"AutoProcessor"}
+    assert config == json.loads(local["config.json"])
+    assert processor == json.loads(local["processor_config.json"])
     for name in ("parts", "whole"):
         assert ModelCard(hub.files("model", f"user/{name}")["README.md"].decode()).data.library_name == "transformers"
 
@@ -146,6 +152,45 @@ def test_a_second_push_of_the_same_makes_no_commit(hub, pushed):
     assert [commit.oid for commit in hub.history("model", "user/parts")[:-1]] == parts[::-1]
     assert [commit.oid for commit in hub.history("model", "user/whole")[:-1]] == whole
     assert (parts_again, whole_again) == (parts[-1:], whole)
+
+
+PUSH_OTHERS = """
+import json, sys
+from transformers import AutoModel
+from esg_transformers import I3dConfig, I3dModel, I3dProcessor, UnavConfig, UnavForEventLocalization, VggishProcessor
+UnavForEventLocalization(UnavConfig(**json.loads(sys.argv[1]))).push_to_hub("user/unav")
+VggishProcessor().push_to_hub("user/vggish")
+I3dProcessor("flow").save_pretrained("i3d", push_to_hub=True, repo_id="user/i3d")
+I3dConfig(num_channels=2).push_to_hub("user/i3d")
+AutoModel.from_pretrained("user/parts").save_pretrained("again")
+print()
+print(json.dumps(json.load(open("again/config.json"))))
+"""
+LOAD_OTHERS = """
+import json, sys
+sys.modules["esg_transformers"] = None  # importing it fails
+from transformers import AutoConfig, AutoModel, AutoProcessor
+loaded = [
+    AutoModel.from_pretrained("user/unav", trust_remote_code=True),
+    AutoProcessor.from_pretrained("user/vggish", trust_remote_code=True),
+    AutoProcessor.from_pretrained("user/i3d", trust_remote_code=True),
+    AutoConfig.from_pretrained("user/i3d", trust_remote_code=True),
+]
+print(json.dumps([type(part).__name__ for part in loaded]))
+"""
+
+
+def test_unav_and_the_encoders_follow_the_same_rule(hub, python, pushed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"visual_size": 12, "audio_size": 7, "hidden_size": 16, "intermediate_size": 24, "pyramid_levels": 2}
+    saved_again = python(hub, PUSH_OTHERS, json.dumps(sizes | {"dependency_size": 4, "head_size": 12}))
+    assert not {"auto_map", "custom_pipelines"} & saved_again.keys()
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"config.json", "model.safetensors"}
+    expected = ["UnavForEventLocalization", "VggishProcessor", "I3dProcessor", "I3dConfig"]
+    assert python(hub, LOAD_OTHERS) == expected
+    assert "pipeline_esg_net.py" in hub.files("model", "user/unav")
+    i3d = {name for name in hub.files("model", "user/i3d") if name.endswith(".py")}
+    assert i3d == {"configuration_i3d.py", "processing_i3d.py", "sharing_esg_net.py"}
 
 
 WITHOUT_TRUST = """

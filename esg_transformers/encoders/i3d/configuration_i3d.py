@@ -1,11 +1,12 @@
 """Configuration of I3D."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from esg_transformers.models.esg_net.sharing_esg_net import ConfigWithCodeOnPush
 
 
 @strict
-class I3dConfig(PreTrainedConfig):
+class I3dConfig(ConfigWithCodeOnPush):
     r"""
     Configuration of an [`I3dModel`]: Inception v1, inflated to 3D (Carreira and Zisserman, arXiv 1705.07750). Its
     layers are fixed, as its published weights are; a feature has 1024 channels.

@@ -15,6 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttenti
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
+from esg_transformers.models.esg_net.sharing_esg_net import CodeOnPush
+
 from .configuration_i3d import I3dConfig
 
 Size = tuple[int, ...]  # frames, rows, columns
@@ -95,10 +97,11 @@ class I3dMixed(nn.Module):
         return torch.cat([branch(hidden_states) for branch in branches], dim=1)
 
 
-class I3dModel(PreTrainedModel):
+class I3dModel(CodeOnPush, PreTrainedModel):
     """I3D up to its features, without the classifier."""
 
     config: I3dConfig
+    auto_class = "AutoModel"
     base_model_prefix = "i3d"
     main_input_name = "pixel_values"
     input_modalities = ("video",)

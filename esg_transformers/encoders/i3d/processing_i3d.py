@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
+from esg_transformers.models.esg_net.sharing_esg_net import CodeOnPush
+
 LARGEST_FLOW = 20.0  # pixels from a frame to the next; more is cut off
 PRECISION = 22  # bits of a resizing weight
 
@@ -73,7 +75,7 @@ def scale_flow(flow: np.ndarray) -> np.ndarray:
     return 2 * np.round(128 + np.float32(255 / (2 * LARGEST_FLOW)) * cut) / 255 - 1
 
 
-class I3dProcessor(ProcessorMixin):
+class I3dProcessor(CodeOnPush, ProcessorMixin):
     r"""
     Makes the frames of one window ready for an [`I3dModel`].
 
@@ -88,6 +90,8 @@ class I3dProcessor(ProcessorMixin):
     Raises:
         ValueError: if `stream` is another word, or the square larger than the shorter side.
     """
+
+    auto_class = "AutoProcessor"
 
     def __init__(self, stream: str = "rgb", shorter_side: int = 256, crop_size: int = 224):
         if stream not in ("rgb", "flow"):

@@ -1,11 +1,12 @@
 """Configuration of VGGish."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from esg_transformers.models.esg_net.sharing_esg_net import ConfigWithCodeOnPush
 
 
 @strict
-class VggishConfig(PreTrainedConfig):
+class VggishConfig(ConfigWithCodeOnPush):
     r"""
     Configuration of a [`VggishModel`] (Hershey et al., arXiv 1609.09430). The defaults are the published model.
 

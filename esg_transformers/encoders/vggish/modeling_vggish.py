@@ -14,6 +14,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndNoAttenti
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
+from esg_transformers.models.esg_net.sharing_esg_net import CodeOnPush
+
 from .configuration_vggish import VggishConfig
 
 PATCH = (96, 64)  # spectra of 10 ms, mel bands
@@ -33,10 +35,11 @@ class VggishBlock(nn.Module):
         return F.max_pool2d(hidden_states, 2)
 
 
-class VggishModel(PreTrainedModel):
+class VggishModel(CodeOnPush, PreTrainedModel):
     """VGGish up to its features."""
 
     config: VggishConfig
+    auto_class = "AutoModel"
     base_model_prefix = "vggish"
     main_input_name = "input_features"
     input_modalities = ("audio",)

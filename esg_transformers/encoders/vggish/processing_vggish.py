@@ -9,6 +9,8 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from transformers import BatchFeature, ProcessorMixin
 
+from esg_transformers.models.esg_net.sharing_esg_net import CodeOnPush
+
 SAMPLING_RATE = 16_000  # Hz
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
@@ -48,7 +50,7 @@ def mel_filters() -> np.ndarray:
     return filters
 
 
-class VggishProcessor(ProcessorMixin):
+class VggishProcessor(CodeOnPush, ProcessorMixin):
     r"""
     Cuts sound into log-mel patches of 0.96 s for a [`VggishModel`].
 
@@ -61,6 +63,8 @@ class VggishProcessor(ProcessorMixin):
     Raises:
         ValueError: if `hop_seconds` is no positive multiple of 0.01.
     """
+
+    auto_class = "AutoProcessor"
 
     def __init__(self, hop_seconds: float = 0.32):
         self.hop_seconds = float(hop_seconds)

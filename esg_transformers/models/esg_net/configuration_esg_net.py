@@ -1,9 +1,9 @@
 """Configuration of ESG-Net, its fields in the order of the forward pass."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from .grid_esg_net import FeatureGrid, FeatureSpec
+from .sharing_esg_net import ConfigWithCodeOnPush
 
 # Fields in which the named sizes differ from the defaults.
 SIZES = {
@@ -19,7 +19,7 @@ SIZES = {
 
 
 @strict
-class EsgNetConfig(PreTrainedConfig):
+class EsgNetConfig(ConfigWithCodeOnPush):
     r"""
     Configuration of an [`EsgNetModel`]. The defaults are the base size on I3D + VGGish features of UnAV-100 (100
     classes are set through `num_labels` or `id2label`).
@@ -174,9 +174,6 @@ class EsgNetConfig(PreTrainedConfig):
         # Either map is enough; the other is its inverse.
         if self.id2label is None and self.label2id:  # type: ignore[has-type]
             self.id2label = {int(index): label for label, index in self.label2id.items()}  # type: ignore[has-type]
-        # For a pipeline that a checkpoint brings, transformers asks for `trust_remote_code`; the package has its own.
-        if not __name__.startswith("transformers_modules."):
-            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         self.label2id = {label: index for index, label in self.id2label.items()}
 

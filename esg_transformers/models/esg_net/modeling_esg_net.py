@@ -37,6 +37,7 @@ from .loss_esg_net import (
     step_targets,
 )
 from .segments_esg_net import TemporalPoints
+from .sharing_esg_net import TASK, CodeOnPush
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -770,10 +771,11 @@ def check_feature_shapes(config: PreTrainedConfig, visual_features: Tensor, audi
         )
 
 
-class EsgNetPreTrainedModel(PreTrainedModel):
+class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
     """Weights, loading and saving of the ESG-Net models."""
 
     config: EsgNetConfig
+    auto_class = "AutoModel"
     base_model_prefix = "model"
     main_input_name = "visual_features"
     input_modalities = ("video", "audio")
@@ -901,6 +903,7 @@ class EsgNetModel(EsgNetPreTrainedModel):
 class EsgNetForEventLocalization(EsgNetPreTrainedModel):
     """ESG-Net for dense audio-visual event localization: class logits and boundaries at every point of the pyramid."""
 
+    task = TASK
     # Half precision would round away the changes of a running count.
     _keep_in_fp32_modules_strict = ["loss_normalizer"]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 
 from .processing_esg_net import EsgNetProcessor, event_list
+from .sharing_esg_net import add_code
 from .windows_esg_net import Span, WindowCandidates, feature_windows
 
 Seconds = float | Mapping[str, float]
@@ -133,6 +134,12 @@ class EsgNetPipeline(ChunkPipeline):
         self.model.eval()  # the base class takes a model as it is, and one in training drops paths at random
         config = self.model.config
         self.processor.feature_spec.check(config.feature_spec, "The model's config")
+
+    # transformers uploads a push through this method.
+    def _upload_modified_files(self, working_dir: str, *args: Any, **kwargs: Any) -> Any:
+        for part in (self.model, self.processor):
+            add_code(part, working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _sanitize_parameters(
         self,

@@ -11,6 +11,7 @@ from transformers import BatchFeature, ProcessorMixin
 from .grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 from .nms_esg_net import suppress_overlapping_segments
 from .segments_esg_net import TemporalPoints
+from .sharing_esg_net import CodeOnPush
 from .windows_esg_net import Span, WindowCandidates, suppress_windows
 
 Features = np.ndarray | Tensor
@@ -18,7 +19,7 @@ DEFAULT_THRESHOLD = 0.3  # score that an event needs where nobody has chosen one
 SHORTEST_EVENT = 0.05  # grid cells; shorter candidates are dropped before suppression, as in UnAV (commit 1609deb)
 
 
-class EsgNetProcessor(ProcessorMixin):
+class EsgNetProcessor(CodeOnPush, ProcessorMixin):
     r"""
     Batches the features of videos for ESG-Net, and turns its outputs into events in seconds.
 
@@ -60,6 +61,8 @@ class EsgNetProcessor(ProcessorMixin):
     The defaults from `candidate_threshold` to `max_events` are those published with UnAV-100
     (configs/avel_unav100.yaml, UnAV commit 1609deb).
     """
+
+    auto_class = "AutoProcessor"
 
     def __init__(
         self,

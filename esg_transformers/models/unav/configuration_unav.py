@@ -1,13 +1,13 @@
 """Configuration of the UnAV baseline, its fields in the order of the forward pass."""
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpec
+from esg_transformers.models.esg_net.sharing_esg_net import ConfigWithCodeOnPush
 
 
 @strict
-class UnavConfig(PreTrainedConfig):
+class UnavConfig(ConfigWithCodeOnPush):
     r"""
     Configuration of a [`UnavForEventLocalization`]. The defaults are the published model on I3D + VGGish features of
     UnAV-100 (configs/avel_unav100.yaml and libs/core/config.py, UnAV commit 1609deb), whose 100 classes are set

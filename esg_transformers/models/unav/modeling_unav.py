@@ -28,6 +28,7 @@ from esg_transformers.models.esg_net.modeling_esg_net import (
     check_feature_shapes,
 )
 from esg_transformers.models.esg_net.segments_esg_net import TemporalPoints
+from esg_transformers.models.esg_net.sharing_esg_net import TASK, CodeOnPush
 
 from .configuration_unav import UnavConfig
 
@@ -290,10 +291,12 @@ class UnavHead(nn.Module):
 # models
 
 
-class UnavPreTrainedModel(PreTrainedModel):
+class UnavPreTrainedModel(CodeOnPush, PreTrainedModel):
     """Weights, loading and saving of the UnAV baseline."""
 
     config: UnavConfig
+    auto_class = "AutoModel"
+    task = TASK
     base_model_prefix = "model"
     main_input_name = "visual_features"
     input_modalities = ("video", "audio")
