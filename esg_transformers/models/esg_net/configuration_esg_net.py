@@ -2,6 +2,7 @@
 
 from huggingface_hub.dataclasses import strict
 
+from .checks_esg_net import check_at_least, check_class_names, check_loss_settings, check_rates
 from .grid_esg_net import FeatureGrid, FeatureSpec
 from .sharing_esg_net import ConfigWithCodeOnPush
 
@@ -196,19 +197,13 @@ class EsgNetConfig(ConfigWithCodeOnPush):
         """Refuse combinations of sizes that cannot be built, by name."""
         super().validate_architecture()
         FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
-        if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.label2id) != len(self.id2label):
-            raise ValueError(
-                f"`id2label` must name the classes 0, 1, 2, ... once each, all names different; got {self.id2label}."
-            )
-        at_least_one = (
+        check_class_names(self.id2label, self.label2id)
+        sizes = (
             "visual_size audio_size hidden_size num_embedding_layers num_attention_heads intermediate_size "
             "num_semantic_stages semantic_size num_experts num_event_slots head_size num_head_layers"
         )
-        for name in at_least_one.split():
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
-        if self.pyramid_levels < 2:
-            raise ValueError(f"`pyramid_levels` must be at least 2; got {self.pyramid_levels}.")
+        check_at_least(1, self, *sizes.split())
+        check_at_least(2, self, "pyramid_levels")
         if self.num_dependency_layers < 0:
             raise ValueError(f"`num_dependency_layers` must be 0 (MoDE off) or more; got {self.num_dependency_layers}.")
         if self.hidden_size % (2 * self.num_attention_heads):
@@ -220,14 +215,8 @@ class EsgNetConfig(ConfigWithCodeOnPush):
             raise ValueError(f"`event_slot_size` must be even and at least 2; got {self.event_slot_size}.")
         if self.slot_noise < 0:
             raise ValueError(f"`slot_noise` must be 0 (none) or more; got {self.slot_noise}.")
-        for name in ("drop_path_rate", "feature_dropout", "loss_normalizer_momentum"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1); got {getattr(self, name)}.")
-        for name in ("prior_probability", "focal_alpha"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in (0, 1); got {getattr(self, name)}.")
-        if self.loss_normalizer_init <= 0:
-            raise ValueError(f"`loss_normalizer_init` must be positive; got {self.loss_normalizer_init}.")
+        check_rates(self, "drop_path_rate", "feature_dropout")
+        check_loss_settings(self)
 
 
 __all__ = ["EsgNetConfig"]

@@ -5,6 +5,8 @@ boundary losses and their normaliser are those of the UnAV code family, from whi
 balance loss and the weights are this package's.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -124,6 +126,54 @@ def router_balance_loss(router_weights: tuple[Tensor, ...], point_mask: Tensor) 
         share = reduce_sum((weights.float() * mask).sum(dim=(0, 1))) / reduce_sum(mask.sum()).clamp(min=1)
         loss = loss + weights.shape[-1] * share.square().sum() - 1
     return loss / len(router_weights)
+
+
+def localization_loss(
+    config: Any,
+    logits: Tensor,
+    offsets: Tensor,
+    points: Tensor,
+    point_mask: Tensor,
+    segment_labels: Tensor,
+    class_labels: Tensor,
+    *,
+    normalizer: Tensor,
+    training: bool,
+) -> dict[str, Tensor]:
+    """Classification and boundary loss, divided by a running count of positive points.
+
+    Args:
+        config: with `pyramid_levels`, `focal_alpha`, `focal_gamma` and `loss_normalizer_momentum`.
+        logits: `(B, P, C)`.
+        offsets: `(B, P, C, 2)`, in strides, >= 0.
+        points: `(P, 2)`, position and stride in grid cells.
+        point_mask: `(B, P)`, 1 = real.
+        segment_labels: `(B, N, 2)` in grid positions.
+        class_labels: `(B, N)`, -100 = padding.
+        normalizer: the running count, a scalar buffer of the model; updated in place if `training`.
+        training: whether this batch counts.
+
+    Returns:
+        `classification` and `boundary`, scalars without their weights.
+    """
+    classification, boundary, num_positive = localization_losses(
+        logits,
+        offsets,
+        points,
+        point_mask,
+        segment_labels.float(),
+        class_labels,
+        config.pyramid_levels,
+        config.focal_alpha,
+        config.focal_gamma,
+    )
+    if training:
+        momentum = config.loss_normalizer_momentum
+        count = reduce_mean(num_positive.float()) * num_processes()
+        normalizer.mul_(momentum).add_((1 - momentum) * count.clamp(min=1))
+    # Each process holds its share of the sum, and gradients are averaged over processes.
+    share = normalizer / num_processes()
+    return {"classification": classification / share, "boundary": boundary / share}
 
 
 def localization_losses(

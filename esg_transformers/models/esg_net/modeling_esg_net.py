@@ -10,32 +10,25 @@ that extract the dependencies between events that occur together. How each part 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .checks_esg_net import check_feature_shapes, check_labels
 from .configuration_esg_net import EsgNetConfig
-from .loss_esg_net import (
-    localization_losses,
-    num_processes,
-    reduce_mean,
-    router_balance_loss,
-    semantic_guidance_loss,
-    step_targets,
-)
+from .layers_esg_net import DropPath, attend, attention_mask_for
+from .loss_esg_net import localization_loss, router_balance_loss, semantic_guidance_loss, step_targets
+from .outputs_esg_net import EventLocalizationOutput
 from .segments_esg_net import TemporalPoints
 from .sharing_esg_net import TASK, CodeOnPush
 
@@ -72,37 +65,21 @@ class EsgNetModelOutput(ModelOutput):
 
 
 @dataclass
-class EsgNetEventLocalizationOutput(ModelOutput):
+class EsgNetEventLocalizationOutput(EventLocalizationOutput):
     """
-    Output of [`EsgNetForEventLocalization`]. `EsgNetProcessor.post_process_event_localization` turns it into events.
+    Output of [`EsgNetForEventLocalization`]: an [`EventLocalizationOutput`] and the outputs of ESI and MoDE.
+
+    With ESI the logits include the semantic evidence for the point's segment against the rest of the video. The parts
+    of the loss are `classification`, `boundary`, `semantic` and `router`.
 
     Args:
-        loss (`torch.FloatTensor` of shape `()`, returned with labels):
-            Weighted sum of the parts in `loss_dict`.
-        loss_dict (`dict[str, torch.FloatTensor]`, returned with labels):
-            `classification`, `boundary`, `semantic` and `router`, each without its weight.
-        logits (`torch.FloatTensor` of shape `(B, P, C)`):
-            Class logits of each point; a sigmoid each, since events overlap. With ESI they count what the semantic
-            logits say of the point's segment, against what they say of the rest of the video.
-        offsets (`torch.FloatTensor` of shape `(B, P, C, 2)`):
-            For each class, distances from the point to the event's start and end, in strides of the point, >= 0.
-        points (`torch.FloatTensor` of shape `(B, P, 2)`):
-            Position and stride of each point, in grid cells; the same for every video.
-        point_mask (`torch.LongTensor` of shape `(B, P)`):
-            1 for points on real steps, 0 on padding.
         router_weights (`tuple(torch.FloatTensor)`):
-            For each layer of MoDE `(B, P, E)`: how much each expert counts at each point, the mean of its event slots.
+            For each layer of MoDE `(B, P, E)`: weights of the experts at each point, the mean of its event slots.
             `None` without MoDE.
         semantic_logits, last_hidden_state, hidden_states, attentions:
             See [`EsgNetModelOutput`].
     """
 
-    loss: Tensor | None = None
-    loss_dict: dict[str, Tensor] | None = None
-    logits: Tensor | None = None
-    offsets: Tensor | None = None
-    points: Tensor | None = None
-    point_mask: Tensor | None = None
     router_weights: tuple[Tensor, ...] | None = None
     semantic_logits: tuple[Tensor, ...] | None = None
     last_hidden_state: Tensor | None = None
@@ -138,20 +115,6 @@ class EsgNetConvLayer(nn.Module):
         return F.relu(self.norm(self.conv(hidden_states, mask)))
 
 
-class EsgNetDropPath(nn.Module):
-    """Stochastic depth: in training, a residual branch is skipped for a random share of the videos."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Tensor) -> Tensor:
-        if self.rate == 0 or not self.training:
-            return branch
-        kept = torch.rand(len(branch), *[1] * (branch.dim() - 1), device=branch.device) >= self.rate
-        return branch * kept.to(branch.dtype) / (1 - self.rate)
-
-
 def rotary_positions(num_steps: int, head_size: int, theta: float, like: Tensor) -> Rotary:
     """Cosine and sine of rotary positions 0, 1, 2, ..., `(num_steps, head_size)` each."""
     channels = torch.arange(0, head_size, 2, device=like.device, dtype=torch.float32)
@@ -166,32 +129,6 @@ def rotate(states: Tensor, rotary: Rotary) -> Tensor:
     cos, sin = rotary
     first, second = states.chunk(2, dim=-1)
     return states * cos + torch.cat([-second, first], dim=-1) * sin
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[Tensor, Tensor]:
-    """Attention written out: (B, heads, T, head_size) -> (B, T, heads, head_size) and the weights (B, heads, T, T)."""
-    weights = query @ key.transpose(2, 3) * scaling
-    if attention_mask is not None:
-        weights = weights + attention_mask
-    weights = weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    return (weights @ value).transpose(1, 2), weights
-
-
-def attend(
-    module: nn.Module, config: EsgNetConfig, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product attention by the implementation that the config names; see `eager_attention_forward`."""
-    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
-    return attention(module, query, key, value, mask, scaling=query.shape[-1] ** -0.5, dropout=0.0, is_causal=False)
 
 
 class EsgNetAttention(nn.Module):
@@ -233,7 +170,7 @@ class EsgNetSelfAttentionLayer(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.neighbours = EsgNetMaskedConv(config.hidden_size, config.hidden_size, groups=config.hidden_size)
         self.attention = EsgNetAttention(config)
-        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+        self.drop_path = DropPath(config.drop_path_rate)
 
     def forward(self, hidden_states: Tensor, mask: Tensor, attention_mask: Tensor | None, rotary: Rotary) -> Tensor:
         normed = self.norm(hidden_states)
@@ -249,7 +186,7 @@ class EsgNetCrossAttentionLayer(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.key_value_norm = nn.LayerNorm(config.hidden_size)
         self.attention = EsgNetAttention(config)
-        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+        self.drop_path = DropPath(config.drop_path_rate)
 
     def forward(
         self,
@@ -275,19 +212,10 @@ class EsgNetFeedForward(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+        self.drop_path = DropPath(config.drop_path_rate)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         return hidden_states + self.drop_path(self.down_proj(F.gelu(self.up_proj(self.norm(hidden_states)))))
-
-
-def attention_mask_for(config: EsgNetConfig, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor | None:
-    """The mask that the config's attention takes, from the keys' mask `(B, Tk)`; `None` if nothing is masked."""
-    # Without a single key the softmax would be 0/0; the result is not used (see EsgNetCrossAttentionLayer).
-    key_mask = key_mask | ~key_mask.any(dim=1, keepdim=True)
-    return create_bidirectional_mask(
-        config=config, inputs_embeds=queries, attention_mask=key_mask, encoder_hidden_states=keys
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -639,7 +567,7 @@ class EsgNetDependencyExperts(GradientCheckpointingLayer):
         self.temporal = nn.Parameter(torch.empty(config.num_experts, size, 3 * size))
         self.cooccurrence = nn.Parameter(torch.empty_like(self.temporal))
         self.output = nn.Linear(config.num_experts * size, size)
-        self.drop_path = EsgNetDropPath(config.drop_path_rate)
+        self.drop_path = DropPath(config.drop_path_rate)
 
     def forward(self, slots: Tensor, level_masks: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Slots (B, P, K, slot size) -> slots of the same shape, router weights (B, P, K, E)."""
@@ -752,23 +680,6 @@ class EsgNetDependencyMixture(nn.Module):
 
 # ----------------------------------------------------------------------------------------------------------------
 # models
-
-
-def check_feature_shapes(config: PreTrainedConfig, visual_features: Tensor, audio_features: Tensor) -> None:
-    """Refuse features that are not `(B, T, visual_size)` and `(B, T, audio_size)` of the config, T >= 1."""
-    for name, features in (("visual", visual_features), ("audio", audio_features)):
-        size = getattr(config, f"{name}_size")
-        if features.dim() != 3 or features.shape[-1] != size or features.shape[1] == 0:
-            raise ValueError(
-                f"`{name}_features` has shape {tuple(features.shape)}; this model takes (videos, steps, {size}) with "
-                "at least one step. Use the features it was trained on, or a model made for these: "
-                f"`{type(config).__name__}({name}_size={features.shape[-1]})`."
-            )
-    if visual_features.shape[:2] != audio_features.shape[:2]:
-        raise ValueError(
-            f"`visual_features` has {tuple(visual_features.shape[:2])} videos and steps and `audio_features` "
-            f"{tuple(audio_features.shape[:2])}. Encode both on one feature grid, or batch them with `EsgNetProcessor`."
-        )
 
 
 class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
@@ -951,8 +862,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         Raises:
             ValueError: if the features' shapes do not fit the config or each other, or only one of the labels is given.
         """
-        if (segment_labels is None) != (class_labels is None):
-            raise ValueError("Give both `segment_labels` and `class_labels` for a loss, or neither.")
+        check_labels(segment_labels, class_labels)
         outputs = self.model(visual_features, audio_features, attention_mask, visual_mask, audio_mask, **kwargs)
         lengths = [-(-visual_features.shape[1] // 2**level) for level in range(self.config.pyramid_levels)]
         level_masks = list(outputs.point_mask.bool().split(lengths, dim=1))
@@ -1022,24 +932,17 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         config = self.config
         assert outputs.points is not None and outputs.point_mask is not None
-        classification, boundary, num_positive = localization_losses(
+        loss_dict = localization_loss(
+            config,
             logits,
             offsets,
             outputs.points[0],
             outputs.point_mask,
-            segment_labels.float(),
+            segment_labels,
             class_labels,
-            config.pyramid_levels,
-            config.focal_alpha,
-            config.focal_gamma,
+            normalizer=self.loss_normalizer,
+            training=self.training,
         )
-        if self.training:
-            momentum = config.loss_normalizer_momentum
-            count = reduce_mean(num_positive.float()) * num_processes()
-            self.loss_normalizer.mul_(momentum).add_((1 - momentum) * count.clamp(min=1))
-        # Each process holds its share of the sum and gradients are averaged over processes.
-        normalizer = self.loss_normalizer / num_processes()
-        loss_dict = {"classification": classification / normalizer, "boundary": boundary / normalizer}
         loss = loss_dict["classification"] + config.boundary_loss_weight * loss_dict["boundary"]
         if outputs.semantic_logits is not None:
             num_steps = outputs.semantic_logits[0].shape[2]

@@ -2,6 +2,12 @@
 
 from huggingface_hub.dataclasses import strict
 
+from esg_transformers.models.esg_net.checks_esg_net import (
+    check_at_least,
+    check_class_names,
+    check_loss_settings,
+    check_rates,
+)
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpec
 from esg_transformers.models.esg_net.sharing_esg_net import ConfigWithCodeOnPush
 
@@ -128,19 +134,13 @@ class UnavConfig(ConfigWithCodeOnPush):
         """Refuse combinations of sizes that cannot be built, by name."""
         super().validate_architecture()
         FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
-        if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.label2id) != len(self.id2label):
-            raise ValueError(
-                f"`id2label` must name the classes 0, 1, 2, ... once each, all names different; got {self.id2label}."
-            )
-        at_least_one = (
+        check_class_names(self.id2label, self.label2id)
+        sizes = (
             "visual_size audio_size hidden_size num_embedding_layers max_seq_len num_attention_heads "
             "intermediate_size pyramid_levels dependency_size head_size num_head_layers"
         )
-        for name in at_least_one.split():
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
-        if self.num_stem_layers < 0:
-            raise ValueError(f"`num_stem_layers` must be 0 or more; got {self.num_stem_layers}.")
+        check_at_least(1, self, *sizes.split())
+        check_at_least(0, self, "num_stem_layers")
         if self.hidden_size % 2 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` ({self.hidden_size}) must be even, for pairs of sines and cosines, and a multiple of "
@@ -151,14 +151,8 @@ class UnavConfig(ConfigWithCodeOnPush):
                 f"`max_seq_len` ({self.max_seq_len}) must be a multiple of {2 ** (self.pyramid_levels - 1)}, the "
                 f"coarsest stride of {self.pyramid_levels} `pyramid_levels`."
             )
-        for name in ("drop_path_rate", "loss_normalizer_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1); got {getattr(self, name)}.")
-        for name in ("prior_probability", "focal_alpha"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in (0, 1); got {getattr(self, name)}.")
-        if self.loss_normalizer_init <= 0:
-            raise ValueError(f"`loss_normalizer_init` must be positive; got {self.loss_normalizer_init}.")
+        check_rates(self, "drop_path_rate")
+        check_loss_settings(self)
 
 
 __all__ = ["UnavConfig"]

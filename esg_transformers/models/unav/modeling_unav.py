@@ -19,14 +19,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
-from esg_transformers.models.esg_net.loss_esg_net import localization_losses, num_processes, reduce_mean
-from esg_transformers.models.esg_net.modeling_esg_net import (
-    EsgNetDropPath,
-    EsgNetEventLocalizationOutput,
-    attend,
-    attention_mask_for,
-    check_feature_shapes,
-)
+from esg_transformers.models.esg_net.checks_esg_net import check_feature_shapes, check_labels
+from esg_transformers.models.esg_net.layers_esg_net import DropPath, attend, attention_mask_for
+from esg_transformers.models.esg_net.loss_esg_net import localization_loss
+from esg_transformers.models.esg_net.outputs_esg_net import EventLocalizationOutput
 from esg_transformers.models.esg_net.segments_esg_net import TemporalPoints
 from esg_transformers.models.esg_net.sharing_esg_net import TASK, CodeOnPush
 
@@ -132,7 +128,7 @@ class UnavScaledDropPath(nn.Module):
     def __init__(self, size: int, rate: float):
         super().__init__()
         self.scale = nn.Parameter(torch.empty(size))
-        self.drop_path = EsgNetDropPath(rate)
+        self.drop_path = DropPath(rate)
 
     def forward(self, branch: Tensor) -> Tensor:
         return self.drop_path(self.scale * branch)
@@ -353,7 +349,7 @@ class UnavForEventLocalization(UnavPreTrainedModel):
         audio_mask: Tensor | None = None,
         segment_labels: Tensor | None = None,
         class_labels: Tensor | None = None,
-    ) -> EsgNetEventLocalizationOutput:
+    ) -> EventLocalizationOutput:
         """
         Args:
             visual_features (`torch.FloatTensor` of shape `(B, T, visual_size)`):
@@ -375,8 +371,7 @@ class UnavForEventLocalization(UnavPreTrainedModel):
             ValueError: if the features' shapes do not fit the config or each other, or only one of the labels is given.
         """
         check_feature_shapes(self.config, visual_features, audio_features)
-        if (segment_labels is None) != (class_labels is None):
-            raise ValueError("Give both `segment_labels` and `class_labels` for a loss, or neither.")
+        check_labels(segment_labels, class_labels)
         batch_size, num_steps = visual_features.shape[:2]
         if attention_mask is None:
             attention_mask = visual_features.new_ones(batch_size, num_steps)
@@ -405,8 +400,19 @@ class UnavForEventLocalization(UnavPreTrainedModel):
 
         loss, loss_dict = None, None
         if segment_labels is not None and class_labels is not None:
-            loss, loss_dict = self._loss(logits, offsets, points, point_mask, segment_labels, class_labels)
-        return EsgNetEventLocalizationOutput(
+            loss_dict = localization_loss(
+                self.config,
+                logits,
+                offsets,
+                points[0],
+                point_mask,
+                segment_labels,
+                class_labels,
+                normalizer=self.loss_normalizer,
+                training=self.training,
+            )
+            loss = loss_dict["classification"] + self.config.boundary_loss_weight * loss_dict["boundary"]
+        return EventLocalizationOutput(
             loss=loss, loss_dict=loss_dict, logits=logits, offsets=offsets, points=points, point_mask=point_mask
         )
 
@@ -423,36 +429,6 @@ class UnavForEventLocalization(UnavPreTrainedModel):
         positions = sinusoid_positions(frame, len(steps), config.max_seq_len, config.hidden_size).to(visual.dtype)
         visual, audio = (F.pad(features, (0, 0, 0, padding)) for features in (visual, audio))
         return visual, audio, positions, UnavMask(F.pad(real, (0, padding)), steps < frame[:, None])
-
-    def _loss(
-        self,
-        logits: Tensor,
-        offsets: Tensor,
-        points: Tensor,
-        point_mask: Tensor,
-        segment_labels: Tensor,
-        class_labels: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        config = self.config
-        classification, boundary, num_positive = localization_losses(
-            logits,
-            offsets,
-            points[0],
-            point_mask,
-            segment_labels.float(),
-            class_labels,
-            config.pyramid_levels,
-            config.focal_alpha,
-            config.focal_gamma,
-        )
-        if self.training:
-            momentum = config.loss_normalizer_momentum
-            count = reduce_mean(num_positive.float()) * num_processes()
-            self.loss_normalizer.mul_(momentum).add_((1 - momentum) * count.clamp(min=1))
-        # Each process holds its share of the sum and gradients are averaged over processes.
-        normalizer = self.loss_normalizer / num_processes()
-        loss_dict = {"classification": classification / normalizer, "boundary": boundary / normalizer}
-        return loss_dict["classification"] + config.boundary_loss_weight * loss_dict["boundary"], loss_dict
 
 
 __all__ = ["UnavForEventLocalization", "UnavPreTrainedModel"]
