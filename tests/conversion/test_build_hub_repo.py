@@ -225,7 +225,7 @@ def test_the_code_of_unav_travels_with_that_of_esg_net_side_by_side(tmp_path):
 
 def test_code_that_cannot_travel_is_refused_by_name(tmp_path):
     (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "spectral.SpectralEncoder"}}')
-    with pytest.raises(ValueError, match=r"spectral\.py cannot travel to the Hub: it is none of configuration_esg_net"):
+    with pytest.raises(ValueError, match=r"spectral\.py cannot travel.*configuration_esg_net"):
         script.travelling_code(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="has no `auto_map`"):

@@ -1,12 +1,14 @@
-"""ESG-Net (arXiv 2507.09945), in the order of its forward pass: embeddings, early semantic interaction, pyramid, heads,
-MoDE.
+"""ESG-Net (arXiv 2507.09945), in the order of its forward pass.
+
+Embeddings, early semantic interaction (ESI), pyramid, heads, mixture of dependency experts (MoDE).
 
 The letters of the shapes: B videos, T steps, P points on all pyramid levels, C classes, D hidden size, S semantic
 stages, L levels, E experts, K event slots of a video.
 
-The authors have published no code. Published are the two parts and their purpose: ESI fuses audio and video in several
-early stages, each with classification losses of its own; MoDE is a series of mixtures of experts with adaptive weights
-that extract the dependencies between events that occur together. How each part does it here is this package's reading.
+This network is a reading of the paper's abstracts (v1 and v2), from which the authors' network may differ. The
+abstracts say: ESI fuses audio and video in several early stages, each with classification losses of its own; MoDE is a
+series of mixtures of experts with adaptive weights that extract the dependencies between concurrent events. Everything
+beyond these sentences is this package's design.
 """
 
 import math
@@ -48,7 +50,7 @@ class EsgNetModelOutput(ModelOutput):
         point_mask (`torch.LongTensor` of shape `(B, P)`):
             1 for points on real steps, 0 on padding.
         semantic_logits (`tuple(torch.FloatTensor)`):
-            For each stage `(B, 3, T, C)`, the streams being visual, audio and fused. `None` without ESI.
+            For each stage `(B, 3, T, C)`, in the order visual, audio, fused stream. `None` without ESI.
         hidden_states (`tuple(torch.FloatTensor)`, returned with `output_hidden_states=True`):
             For each stage `(B, T, D)`: the fused stream after it. Empty without ESI.
         attentions (`tuple(torch.FloatTensor)`, returned with `output_attentions=True` and
@@ -87,12 +89,12 @@ class EsgNetEventLocalizationOutput(EventLocalizationOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-# ------------------------------------------------------------------------------------------------------- building
-# blocks
+# ---------------------------------------------------------------------------------------------------------------
+# building blocks
 
 
 class EsgNetMaskedConv(nn.Module):
-    """Convolution over time whose padded steps are zero. (B, T, C), mask (B, T) -> (B, ceil(T / stride), C')."""
+    """Convolution over time, 0 on padded steps of its input: (B, T, X), mask (B, T) -> (B, ceil(T / stride), X')."""
 
     def __init__(self, in_size: int, out_size: int, stride: int = 1, groups: int = 1):
         super().__init__()
@@ -125,14 +127,14 @@ def rotary_positions(num_steps: int, head_size: int, theta: float, like: Tensor)
 
 
 def rotate(states: Tensor, rotary: Rotary) -> Tensor:
-    """Turn pairs of channels of `(B, heads, T, head_size)` by their positions (Su et al., 2021)."""
+    """Rotate pairs of channels of `(B, heads, T, head_size)` by their positions (Su et al., 2021)."""
     cos, sin = rotary
     first, second = states.chunk(2, dim=-1)
     return states * cos + torch.cat([-second, first], dim=-1) * sin
 
 
 class EsgNetAttention(nn.Module):
-    """Multi-head attention with rotary positions, from one sequence to itself or to another on the same clock."""
+    """Multi-head attention with rotary positions, of a sequence to itself or to another on the same feature grid."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -163,7 +165,7 @@ class EsgNetAttention(nn.Module):
 
 
 class EsgNetSelfAttentionLayer(nn.Module):
-    """x + attention(x), pre-norm. A depthwise convolution before it mixes neighbours, as in ActionFormer's blocks."""
+    """x + attention(x), pre-norm; a depthwise convolution first mixes neighbouring steps, as in ActionFormer."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -179,7 +181,7 @@ class EsgNetSelfAttentionLayer(nn.Module):
 
 
 class EsgNetCrossAttentionLayer(nn.Module):
-    """x + attention(x to another stream), pre-norm; x alone for videos whose other stream is absent."""
+    """x + attention(x to another stream), pre-norm; x unchanged for videos whose other stream is absent."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -218,12 +220,12 @@ class EsgNetFeedForward(nn.Module):
         return hidden_states + self.drop_path(self.down_proj(F.gelu(self.up_proj(self.norm(hidden_states)))))
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------
 # embeddings
 
 
 class EsgNetEmbeddings(nn.Module):
-    """Both streams at one width: 2 x [masked convolution, LayerNorm, ReLU] each; positions come in the attentions."""
+    """Both streams at one width by masked convolutions; positions enter in the attentions."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -246,12 +248,12 @@ class EsgNetEmbeddings(nn.Module):
         return visual, audio
 
 
-# --------------------------------------------------------------------------------------------- early semantic
-# interaction
+# ---------------------------------------------------------------------------------------------------------------
+# early semantic interaction
 
 
 class EsgNetStem(GradientCheckpointingLayer):
-    """Self-attention in each stream, cross-attention both ways, feed-forward: what of a stage is not semantic."""
+    """Part of a stage that computes no class logits: self-attention, cross-attention both ways, feed-forward."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -282,7 +284,7 @@ class EsgNetStem(GradientCheckpointingLayer):
 
 
 class EsgNetFusion(nn.Module):
-    """One stage's fused features, from both streams and their product: an event is what is seen *and* heard."""
+    """Fused features of a stage, from both streams and their product: an event is both seen and heard."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -297,10 +299,10 @@ class EsgNetFusion(nn.Module):
 
 
 class EsgNetFeatureSemantics(nn.Module):
-    """What the features of a step say by themselves: a linear map of them, normalised, to the semantic space.
+    """Semantic vector of each step from its own features: LayerNorm, dropout, linear map to the semantic space.
 
-    The stages add to it what the streams' context says. It starts from zero: at first the logits are those of the
-    stages alone. Many features would let it learn a few videos by heart, so in training most of them are dropped.
+    Its logits are added to those of the stages, which see context. It starts from zero, so that training starts with
+    the logits of the stages alone. With many features it would overfit few videos, hence the high dropout in training.
     """
 
     def __init__(self, config: EsgNetConfig, in_size: int):
@@ -315,7 +317,7 @@ class EsgNetFeatureSemantics(nn.Module):
 
 
 class EsgNetSemanticClassifier(nn.Module):
-    """Multi-label logits of each step: scaled cosine to the class prototypes that all streams and stages share."""
+    """Multi-label logits of each step: scaled cosine to the class prototypes, which streams and stages share."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -330,7 +332,7 @@ class EsgNetSemanticClassifier(nn.Module):
 
 
 class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
-    """A stage of ESI: interaction of the streams, fusion, semantic logits of all three."""
+    """A stage of ESI: interaction of both streams, fusion, semantic logits of the visual, audio and fused stream."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -360,7 +362,7 @@ class EsgNetSemanticInteractionStage(GradientCheckpointingLayer):
 
 
 class EsgNetSemanticInteraction(nn.Module):
-    """ESI: S stages at full rate, class prototypes shared by all streams and stages; plain stems when it is off."""
+    """ESI: S stages at full rate with shared class prototypes; plain stems if ESI is switched off."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -385,7 +387,7 @@ class EsgNetSemanticInteraction(nn.Module):
         visual_mask: Tensor,
         audio_mask: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...] | None]:
-        """Fused, visual and audio (B, T, D), and each stage's logits (B, 3, T, C)."""
+        """Fused, visual and audio stream (B, T, D), and the semantic logits of each stage (B, 3, T, C)."""
         config = self.config
         rotary = rotary_positions(
             visual.shape[1], config.hidden_size // config.num_attention_heads, config.rope_theta, visual
@@ -413,7 +415,7 @@ class EsgNetSemanticInteraction(nn.Module):
 
 
 def downsample_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the real ones of three steps, every second step: (B, T, X) -> (B, ceil(T / 2), X)."""
+    """Mean of the real steps among three, at every second step: (B, T, X) -> (B, ceil(T / 2), X)."""
     weight = mask[:, None].to(hidden_states.dtype)
     total = F.avg_pool1d(hidden_states.transpose(1, 2) * weight, 3, stride=2, padding=1)
     count = F.avg_pool1d(weight, 3, stride=2, padding=1)
@@ -421,7 +423,7 @@ def downsample_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
 
 
 def downsample_max(hidden_states: Tensor, mask: Tensor) -> Tensor:
-    """Maximum over the real ones of three steps, every second step: (B, T, X) -> (B, ceil(T / 2), X); 0 on padding."""
+    """Maximum of the real steps among three, at every second step; 0 on padding: (B, T, X) -> (B, ceil(T / 2), X)."""
     lowest = torch.finfo(hidden_states.dtype).min
     real = hidden_states.masked_fill(~mask[..., None], lowest)
     pooled = F.max_pool1d(real.transpose(1, 2), 3, stride=2, padding=1).transpose(1, 2)
@@ -429,7 +431,7 @@ def downsample_max(hidden_states: Tensor, mask: Tensor) -> Tensor:
 
 
 class EsgNetPyramidLevel(GradientCheckpointingLayer):
-    """The next coarser level: fused features at half the rate look at themselves and at both streams."""
+    """Next coarser level: fused features at half the rate attend to themselves and to both streams."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -442,7 +444,7 @@ class EsgNetPyramidLevel(GradientCheckpointingLayer):
     def forward(
         self, fused: Tensor, visual: Tensor, audio: Tensor, mask: Tensor, visual_mask: Tensor, audio_mask: Tensor
     ) -> Tensor:
-        """`fused` (B, T, D) and its `mask` (B, T); both streams and their masks at the coarser rate, ceil(T / 2)."""
+        """`fused` (B, T, D) and `mask` (B, T) at the finer rate; both streams and their masks at ceil(T / 2) steps."""
         config = self.config
         fused = downsample_max(fused, mask) + self.downsample(fused, mask)
         mask = mask[:, ::2]
@@ -462,7 +464,7 @@ class EsgNetPyramidLevel(GradientCheckpointingLayer):
 
 
 class EsgNetPyramid(nn.Module):
-    """L temporal resolutions of the fused features, each half the one before, all in touch with both streams."""
+    """Fused features at L temporal resolutions, each half the one before; each level attends to both streams."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
@@ -480,7 +482,7 @@ class EsgNetPyramid(nn.Module):
         return pyramid
 
 
-# -----------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------
 # heads
 
 
@@ -495,8 +497,7 @@ class EsgNetTower(nn.Module):
 
     def forward(self, hidden_states: Tensor, level_masks: list[Tensor]) -> Tensor:
         lengths = [mask.shape[1] for mask in level_masks]
-        # All levels in one row, a masked step between two, so that one convolution serves all and none sees its
-        # neighbour.
+        # One convolution over all levels in a row; a masked step between two levels keeps them apart.
         row = torch.cat([F.pad(x, (0, 0, 0, 1)) for x in hidden_states.split(lengths, dim=1)], dim=1)
         row_mask = torch.cat([F.pad(mask, (0, 1)) for mask in level_masks], dim=1)
         for layer in self.layers:
@@ -506,18 +507,19 @@ class EsgNetTower(nn.Module):
 
 
 def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Mean semantic logit of a class in a segment, in a quarter of its length before and after, and in all the rest.
+    """Mean semantic logit of a class in four regions: a segment, just before it, just after it, and the rest.
 
-    A step covers half a cell to each side, and a quarter is at least a cell. Means are over real steps; what has less
-    than one of them says so much less, and nothing beyond the ends of a video. So does a rest shorter than the segment.
+    A step covers half a cell to each side. The regions before and after are a quarter of the segment long, and at least
+    one cell. Means ignore padding. A region of less than one real step is scaled down by its size, to 0 outside the
+    video; the rest is scaled down the same way while it is shorter than the segment.
 
     Args:
-        step_logits: `(B, T, C)`, above the prior, so that 0 says nothing.
+        step_logits: `(B, T, C)`, relative to the prior: 0 is no evidence.
         mask: `(B, T)`, 1 = real.
         start, end: `(B, P, C)` in grid positions, `start <= end`.
 
     Returns:
-        `(B, P, C, 4)`.
+        `(B, P, C, 4)`: segment, before, after, rest.
 
     >>> logits = torch.tensor([0.0, 0.0, 4.0, 4.0, 4.0, 4.0, 1.0, 1.0])[None, :, None]
     >>> start, end = torch.tensor([[[1.5]]]), torch.tensor([[[5.5]]])
@@ -530,7 +532,7 @@ def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tens
     sums = F.pad(sums, (0, 0, 1, 0))
 
     def up_to(positions: Tensor) -> Tensor:
-        # Where half precision has overflowed, positions are no numbers, and an index must be one.
+        # Positions are NaN where half precision has overflowed; an index must be a number.
         edges = (positions + 0.5).nan_to_num(0.0).clamp(0, num_steps)
         below = edges.floor().clamp(max=num_steps - 1).long().expand(2, -1, -1, -1)
         return sums.gather(2, below).lerp(sums.gather(2, below + 1), edges - below)
@@ -542,17 +544,17 @@ def segment_evidence(step_logits: Tensor, mask: Tensor, start: Tensor, end: Tens
     return torch.stack(totals, dim=-1) / torch.stack(counts, dim=-1).clamp(min=1)
 
 
-# ------------------------------------------------------------------------------------------ mixture of dependency
-# experts
+# ---------------------------------------------------------------------------------------------------------------
+# mixture of dependency experts
 
 
 class EsgNetDependencyExperts(GradientCheckpointingLayer):
-    """A mixture of E dependency experts: x + sum over experts of router weight times expert(x), for every event slot.
+    """Mixture of E dependency experts: x + sum over experts of router weight times expert(x), for every event slot.
 
-    An expert relates the slots of a video in two branches, as UnAV's dependency block does with a slot for every class:
+    An expert relates the event slots of a video in two branches, as UnAV's dependency block relates its classes:
     **temporal** attention over the points of a level within a slot, and **co-occurrence** attention over the slots of a
     point. No weight belongs to a class. All experts run and the router weighs them (a dense mixture); their matrices
-    stand side by side, so that one product serves all.
+    are stacked, so that one product serves all.
     """
 
     def __init__(self, config: EsgNetConfig):
@@ -570,7 +572,7 @@ class EsgNetDependencyExperts(GradientCheckpointingLayer):
         self.drop_path = DropPath(config.drop_path_rate)
 
     def forward(self, slots: Tensor, level_masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Slots (B, P, K, slot size) -> slots of the same shape, router weights (B, P, K, E)."""
+        """Slots (B, P, K, slot size) -> slots of the same shape and router weights (B, P, K, E)."""
         normed = self.norm(slots)
         weights = self.router(normed).softmax(dim=-1)
         states = self.slots(normed).unflatten(-1, (self.num_experts, -1)).transpose(2, 3)  # (B, P, E, K, slot size)
@@ -592,25 +594,27 @@ class EsgNetDependencyExperts(GradientCheckpointingLayer):
 
     def _cooccurrence(self, slots: Tensor) -> Tensor:
         states = torch.einsum("bpeki,eij->bpekj", slots, self.cooccurrence).flatten(0, 1)
-        query, key, value = states.chunk(3, dim=-1)  # (B * P, E, K, slot size): an expert is a head, slots its sequence
+        query, key, value = states.chunk(3, dim=-1)  # (B * P, E, K, slot size): experts as heads, slots as sequence
         related = attend(self, self.config, query, key, value, None)[0].transpose(1, 2)
         return related.unflatten(0, slots.shape[:2])
 
 
 class EsgNetDependencyMixture(nn.Module):
-    """MoDE: what the other events of a video say of an event, by mixtures of dependency experts in series.
+    """MoDE: corrections of the heads' predictions from the other events of a video.
 
-    A video has an event slot for each of the K classes that it says most of. At every point a slot starts from what the
-    heads say of its class there and from the semantic evidence of all three streams for the segment, in and around it;
-    the mixtures relate the slots, with weights shared by levels and classes; and what comes out corrects the class
-    logit and the offsets. It starts from no correction. Nothing is learnt through what a slot starts from: the heads
-    and ESI have losses of their own.
+    A video has an event slot for each of its K classes with the highest logit anywhere. At every point, a slot's input
+    is the heads' prediction for its class and the semantic evidence of all three streams in and around the predicted
+    segment. A series of mixtures of dependency experts relates the slots, with weights shared by levels and classes;
+    the result corrects the class logit and the offsets.
+
+    Slot inputs are detached, so MoDE's loss does not train the heads or ESI. The output layer is zero-initialised:
+    training starts from the heads' predictions.
     """
 
     def __init__(self, config: EsgNetConfig):
         super().__init__()
         self.config = config
-        # Logit and offsets; of each stream the evidence inside, before, after and in the rest, and that at the point.
+        # Logit, both offsets, and for each stream the evidence in four regions and at the point.
         num_inputs = 1 + 2 + (3 * (4 + 1) if config.use_semantic_interaction else 0)
         self.slots = nn.Linear(num_inputs, config.event_slot_size)
         self.layers = nn.ModuleList(EsgNetDependencyExperts(config) for _ in range(config.num_dependency_layers))
@@ -627,20 +631,20 @@ class EsgNetDependencyMixture(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """
         Args:
-            logits: `(B, P, C)`, of the classification head, above the prior.
+            logits: `(B, P, C)`, of the classification head, relative to the prior.
             offsets: `(B, P, C, 2)`, of the boundary head, in strides, >= 0.
-            step_logits: `(B, 3, T, C)`, of the last semantic stage, above the prior, or `None` without ESI.
+            step_logits: `(B, 3, T, C)`, of the last semantic stage, relative to the prior, or `None` without ESI.
             points: `(B, P, 2)`.
             level_masks: of each level `(B, T / 2**l)`.
 
         Returns:
-            The correction `(B, P, C, 3)` of the class logit and of both offsets before they are made positive, 0 for
-            classes that have no slot; and each layer's router weights `(B, P, E)`, the mean of the slots.
+            The correction `(B, P, C, 3)` of the class logit and of both offsets before softplus, 0 for classes without
+            a slot; and the router weights of each layer `(B, P, E)`, the mean of the slots.
         """
-        said = logits if step_logits is None else step_logits[:, 2]
+        class_logits = logits if step_logits is None else step_logits[:, 2]
         mask = torch.cat(level_masks, dim=1) if step_logits is None else level_masks[0]
-        most = said.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)  # (B, C)
-        classes = most.topk(min(self.config.num_event_slots, most.shape[-1])).indices  # (B, K)
+        highest = class_logits.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)  # (B, C)
+        classes = highest.topk(min(self.config.num_event_slots, highest.shape[-1])).indices  # (B, K)
         of_slots = classes[:, None].expand(-1, logits.shape[1], -1)  # (B, P, K)
         of_pairs = of_slots[..., None].expand(-1, -1, -1, 2)
         offsets = offsets.gather(2, of_pairs)
@@ -660,11 +664,11 @@ class EsgNetDependencyMixture(nn.Module):
     def _evidence(
         self, step_logits: Tensor, classes: Tensor, offsets: Tensor, points: Tensor, level_masks: list[Tensor]
     ) -> list[Tensor]:
-        """Evidence of each stream for the segments `(B, P, K, 12)`, and what it says at the point `(B, P, K, 3)`."""
+        """Semantic evidence of each stream in four regions, `(B, P, K, 4)` each, and at the point, `(B, P, K, 3)`."""
         of_steps = classes[:, None, None].expand(-1, *step_logits.shape[1:3], -1)
         step_logits = step_logits.gather(3, of_steps)  # (B, 3, T, K)
         if self.training and self.config.slot_noise:
-            # Of the videos they learn from, ESI's logits know too well which classes are there.
+            # On training videos ESI is overconfident about which classes occur; noise keeps MoDE from relying on it.
             noise = torch.randn_like(step_logits[:, :2, :1]) * self.config.slot_noise / math.sqrt(2)
             step_logits = step_logits + torch.cat([noise, noise.sum(dim=1, keepdim=True)], dim=1)
         positions, strides = points[..., None, :].unbind(-1)  # (B, P, 1) each
@@ -678,7 +682,7 @@ class EsgNetDependencyMixture(nn.Module):
         return [*evidence, at_points]
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------
 # models
 
 
@@ -700,7 +704,7 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
         "EsgNetDependencyExperts",
     ]
     _can_record_outputs = {
-        # The fused stream is zero before the first stage, and nothing to record.
+        # Not recorded before the first stage, where the fused stream is zero.
         "hidden_states": OutputRecorder(EsgNetSemanticInteractionStage, capture_initial_hidden_state=False),
         "attentions": OutputRecorder(EsgNetAttention, index=1, layer_name="visual_attention"),
     }
@@ -713,8 +717,8 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, EsgNetSemanticInteraction):
-            # Of modules outside transformers, those without parameters of their own are passed over here, so what their
-            # layers start from is set from above.
+            # transformers calls `_init_weights` only on modules that own parameters when they come from outside the
+            # library; children of the others are initialised by their parent here.
             if self.config.use_semantic_interaction:
                 init.normal_(module.prototypes)
                 init.zeros_(module.visual_semantics.projection.weight)
@@ -738,7 +742,7 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
             super()._init_weights(module)
 
     def get_input_embeddings(self) -> None:
-        """`None`: ESG-Net reads features and has no table of embeddings. Quantizers and adapters ask."""
+        """`None`: ESG-Net reads features and has no embedding table. Quantizers and adapters call this."""
         return
 
     @property
@@ -748,7 +752,7 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
 
 
 class EsgNetModel(EsgNetPreTrainedModel):
-    """ESG-Net without heads: from two feature streams to features of all points of the temporal pyramid."""
+    """ESG-Net without heads: two feature streams to the features of all points of the temporal pyramid."""
 
     def __init__(self, config: EsgNetConfig):
         super().__init__(config)
@@ -773,14 +777,13 @@ class EsgNetModel(EsgNetPreTrainedModel):
         """
         Args:
             visual_features (`torch.FloatTensor` of shape `(B, T, visual_size)`):
-                Visual features; what stands on padded steps does not matter.
+                Visual features; values on padded steps are ignored.
             audio_features (`torch.FloatTensor` of shape `(B, T, audio_size)`):
                 Audio features on the same feature grid.
             attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
-                1 for real steps, 0 for padding. All are real by default.
+                1 for real steps, 0 for padding. By default all steps are real.
             visual_mask, audio_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
-                1 for steps where the video has a picture, or sound; all real steps by default. 0 throughout for an
-                absent stream.
+                1 for steps with a picture, or with sound; by default all real steps. 0 throughout for an absent stream.
 
         Raises:
             ValueError: if the features' shapes do not fit the config or each other.
@@ -793,7 +796,7 @@ class EsgNetModel(EsgNetPreTrainedModel):
         visual_mask = mask if visual_mask is None else mask & visual_mask.bool()
         audio_mask = mask if audio_mask is None else mask & audio_mask.bool()
 
-        # Features come as float32, whatever the weights are.
+        # Features are float32 whatever the precision of the weights.
         visual_features, audio_features = visual_features.to(self.dtype), audio_features.to(self.dtype)
         visual, audio = self.embeddings(visual_features, audio_features, visual_mask, audio_mask)
         fused, visual, audio, semantic_logits = self.semantic_interaction(
@@ -815,7 +818,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
     """ESG-Net for dense audio-visual event localization: class logits and boundaries at every point of the pyramid."""
 
     task = TASK
-    # Half precision would round away the changes of a running count.
+    # Half precision would round away the updates of a running count.
     _keep_in_fp32_modules_strict = ["loss_normalizer"]
 
     def __init__(self, config: EsgNetConfig):
@@ -825,9 +828,9 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         self.boundary_head = EsgNetTower(config, 2 * config.num_labels)
         self.level_scale = nn.Parameter(torch.empty(config.pyramid_levels))
         self.dependency_mixture = EsgNetDependencyMixture(config) if config.num_dependency_layers else None
-        # How much the semantic evidence inside a segment, before it, after it and in the rest of the video counts.
+        # Weights of the semantic evidence in a segment, before it, after it and in the rest of the video.
         self.evidence_weight = nn.Parameter(torch.empty(4)) if config.use_semantic_interaction else None
-        # Running count of positive points; a buffer, so that training goes on where it stopped.
+        # Running count of positive points; a buffer, so that a resumed training continues with it.
         self.register_buffer("loss_normalizer", torch.tensor(config.loss_normalizer_init, dtype=torch.float32))
         self.post_init()
 
@@ -847,20 +850,20 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         """
         Args:
             visual_features (`torch.FloatTensor` of shape `(B, T, visual_size)`):
-                Visual features; what stands on padded steps does not matter.
+                Visual features; values on padded steps are ignored.
             audio_features (`torch.FloatTensor` of shape `(B, T, audio_size)`):
                 Audio features on the same feature grid.
             attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
-                1 for real steps, 0 for padding. All are real by default.
+                1 for real steps, 0 for padding. By default all steps are real.
             visual_mask, audio_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
-                1 for steps where the video has a picture, or sound; all real steps by default.
+                1 for steps with a picture, or with sound; by default all real steps. 0 throughout for an absent stream.
             segment_labels (`torch.FloatTensor` of shape `(B, N, 2)`, *optional*):
                 True events as (start, end) in grid positions, see `FeatureGrid.to_positions`.
             class_labels (`torch.LongTensor` of shape `(B, N)`, *optional*):
-                Their class ids, -100 for padding. With both labels the loss is returned.
+                Class ids of these events, -100 for padding. With both labels the loss is returned.
 
         Raises:
-            ValueError: if the features' shapes do not fit the config or each other, or only one of the labels is given.
+            ValueError: if the features' shapes do not fit the config or each other, or only one kind of label is given.
         """
         check_labels(segment_labels, class_labels)
         outputs = self.model(visual_features, audio_features, attention_mask, visual_mask, audio_mask, **kwargs)
@@ -875,18 +878,18 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
         distances = distances * scale[:, None, None]
         router_weights = None
         if self.dependency_mixture is not None:
-            said = None if outputs.semantic_logits is None else outputs.semantic_logits[-1]
+            step_logits = None if outputs.semantic_logits is None else outputs.semantic_logits[-1]
             correction, router_weights = self.dependency_mixture(
                 logits.detach().float() - self._prior_bias,
                 F.softplus(distances.detach().float()),
-                None if said is None else said.detach().float() - self._prior_bias,
+                None if step_logits is None else step_logits.detach().float() - self._prior_bias,
                 outputs.points,
                 level_masks,
             )
             logits, distances = logits + correction[..., 0], distances + correction[..., 1:]
         offsets = F.softplus(distances)
         if outputs.semantic_logits is not None:
-            logits = logits + self._evidence_of(offsets, outputs).to(logits.dtype)
+            logits = logits + self._segment_logits(offsets, outputs).to(logits.dtype)
 
         loss, loss_dict = None, None
         if segment_labels is not None and class_labels is not None:
@@ -905,16 +908,17 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _evidence_of(self, offsets: Tensor, outputs: EsgNetModelOutput) -> Tensor:
-        """What the last stage's fused semantic logits say of the segment of each point and class, `(B, P, C)`.
+    def _segment_logits(self, offsets: Tensor, outputs: EsgNetModelOutput) -> Tensor:
+        """Weighted semantic evidence for the segment of each point and class, `(B, P, C)`.
 
-        Mostly it is how far they stand out from the rest of the video: by its scene a video may say something of a
-        class all along. A segment that fills the video is judged by what is inside alone.
+        The evidence is that of the last stage's fused stream. Its initial weights contrast the segment with the rest of
+        the video, since a scene can raise the logit of a class throughout. For a segment that fills the video only the
+        inside counts.
         """
         assert outputs.points is not None and outputs.point_mask is not None
         assert outputs.semantic_logits is not None and self.evidence_weight is not None
         positions, strides = outputs.points[..., None, :].unbind(-1)  # (B, P, 1) each
-        # The evidence judges segments; it is not for the offsets to seek it.
+        # Detached, so that the classification loss does not move the boundaries.
         before, after = (offsets.detach().float() * strides[..., None]).unbind(-1)  # (B, P, C) each
         step_logits = outputs.semantic_logits[-1][:, 2].float() - self._prior_bias
         mask = outputs.point_mask[:, : step_logits.shape[1]]
