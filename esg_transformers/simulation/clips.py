@@ -98,7 +98,7 @@ def write_clip(path: str | os.PathLike[str], frames: Iterable[np.ndarray], wavef
         picture = container.add_stream("libx264" if has_x264 else "mpeg4", rate=FRAME_RATE)
         picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         # mbtree=0 makes the bytes reproducible: the macroblock tree of x264 (PyAV 18.1) reads uninitialized memory.
-        x264 = {"preset": "veryfast", "crf": "25", "threads": "1", "x264-params": "mbtree=0"}
+        x264: dict[str, object] = {"preset": "veryfast", "crf": "25", "threads": "1", "x264-params": "mbtree=0"}
         picture.options = x264 if has_x264 else {"qscale": "4", "threads": "1"}
         sound = container.add_stream("aac", rate=SAMPLING_RATE, layout="mono")
         for index, image in enumerate(frames):

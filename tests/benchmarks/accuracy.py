@@ -241,6 +241,7 @@ def look_inside(
         total = torch.stack([(values * where).sum(), where.sum()]).double().cpu()
         sums[name] = sums.get(name, torch.zeros_like(total)) + total
 
+    num_labels = len(dataset.labels)
     shares: list[Tensor] = [torch.zeros(())] * model.config.num_dependency_layers
     collate = EventLocalizationCollator(processor)
     for first in range(0, len(dataset), batch_size):
@@ -248,7 +249,7 @@ def look_inside(
         batch = batch.to(model.device)
         outputs = model(**batch)
         mask = batch["attention_mask"].bool()
-        active = step_targets(mask.shape[1], batch["segment_labels"], batch["class_labels"], model.config.num_labels)
+        active = step_targets(mask.shape[1], batch["segment_labels"], batch["class_labels"], num_labels)
         active = active.bool() & mask[..., None]  # (B, T, C)
         background = mask & ~active.any(dim=-1)
         for stage, logits in enumerate(outputs.semantic_logits or ()):

@@ -32,7 +32,7 @@ from esg_transformers.encoders.hub_encoder import HubEncoder
 from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.evaluation import mean_average_precision
-from esg_transformers.localization.pipeline import TASK
+from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
 from esg_transformers.simulation.clips import write_clip
 from esg_transformers.simulation.picture import WIDTH, render_picture
 from esg_transformers.simulation.scenario import draw_scenario
@@ -54,13 +54,13 @@ def repeated(clips: list[Path], path: Path) -> Path:
                     streams[stream.type] = output.add_stream_from_template(stream)
                 for packet in container.demux():
                     # The first has no data and only flushes a decoder; the second is the priming of an AAC encoder.
-                    if packet.dts is None or packet.pts < 0:
+                    if packet.dts is None or packet.pts is None or packet.pts < 0:
                         continue
                     shift = round(offset / packet.time_base)
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = streams[packet.stream.type]
                     output.mux(packet)
-                offset += container.duration / av.time_base
+                offset += seconds_of(container)
     return path
 
 
@@ -74,11 +74,13 @@ def workshop_clip(path: Path, seconds: float) -> Path:
     return path
 
 
-def localizer_for(encoder: AudioVisualEncoder, size: str = "base", **fields: Any) -> Any:
+def localizer_for(
+    encoder: AudioVisualEncoder, size: str = "base", **fields: Any
+) -> AudioVisualEventLocalizationPipeline:
     """A pipeline with random weights for the features of an encoder and 20 classes."""
     source = ExampleList([], tuple(f"class {index}" for index in range(20)), encoder.feature_spec)
     model, processor = new_model(source, size, **fields)
-    return pipeline(TASK, model=model, processor=processor, encoder=encoder)
+    return AudioVisualEventLocalizationPipeline(model=model, processor=processor, encoder=encoder)
 
 
 def hub_encoder(folder: Path) -> HubEncoder:
@@ -144,7 +146,7 @@ def print_seams(folder: Path, model: str, clips: Path, window_steps: list[int]) 
     videos = list(read_unav_annotations(clips / "annotations.json").split("test").videos.values())
     order = np.random.default_rng(0).permutation(len(videos))
     paths = [clips / "videos" / f"{videos[index].video_id}.mp4" for index in order]
-    localizer = pipeline(TASK, model=model)
+    localizer: Any = pipeline(TASK, model=model)  # type: ignore[call-overload]  # its overloads list built-in tasks
     found = {str(path): localizer(path, threshold=0.0) for path in paths}
     rows = [("each clip by itself", found)]
     joined = repeated(paths, folder / "joined.mp4")
@@ -172,7 +174,13 @@ def print_seams(folder: Path, model: str, clips: Path, window_steps: list[int]) 
 def av_duration(path: Path) -> float:
     """Length of a file in seconds."""
     with av.open(str(path)) as container:
-        return float(container.duration / av.time_base)
+        return seconds_of(container)
+
+
+def seconds_of(container: av.container.InputContainer) -> float:
+    """Length of an open file in seconds."""
+    assert container.duration is not None  # PyAV wrote it when the file was muxed
+    return container.duration / av.time_base
 
 
 def main() -> None:

@@ -36,16 +36,22 @@ Model = EsgNetForEventLocalization | UnavForEventLocalization
 
 def esg_net(size: str, num_labels: int = NUM_CLASSES, **fields: Any) -> EsgNetForEventLocalization:
     """An ESG-Net in evaluation mode."""
-    model = EsgNetForEventLocalization(EsgNetConfig.of_size(size, num_labels=num_labels, **fields))
-    model.eval()
+    config = EsgNetConfig.of_size(size, id2label=class_names(num_labels), **fields)
+    model = EsgNetForEventLocalization(config)
+    model.train(False)
     return model
 
 
 def unav(num_labels: int = NUM_CLASSES, **fields: Any) -> UnavForEventLocalization:
     """A UnAV in evaluation mode."""
-    model = UnavForEventLocalization(UnavConfig(num_labels=num_labels, **fields))
-    model.eval()
+    model = UnavForEventLocalization(UnavConfig(id2label=class_names(num_labels), **fields))
+    model.train(False)
     return model
+
+
+def class_names(num_labels: int) -> dict[int, str]:
+    """Names of classes by id."""
+    return {index: f"class {index}" for index in range(num_labels)}
 
 
 def features(model: Model, num_steps: int, num_videos: int = 1) -> dict[str, torch.Tensor]:
@@ -80,7 +86,7 @@ def saved_gigabytes(model: Model, num_steps: int = NUM_STEPS) -> float:
     model.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(**batch, **labels)
-    model.eval()
+    model.train(False)
     return sum(size for size, _ in saved.values()) / 1e9
 
 

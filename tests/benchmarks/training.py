@@ -16,6 +16,7 @@ from statistics import median
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, UnavConfig, UnavForEventLocalization
 from esg_transformers.corpora.dataset import EventCorpus
@@ -50,9 +51,9 @@ def batch_of(size: int, device: torch.device) -> dict[str, torch.Tensor]:
     return {name: value.to(device) for name, value in batch.items()}
 
 
-def seconds_of_a_step(model: torch.nn.Module, size: int, repeats: int, device: torch.device) -> float:
+def seconds_of_a_step(model: PreTrainedModel, size: int, repeats: int, device: torch.device) -> float:
     """Median time of a training step; the first step is not counted."""
-    model = model.to(device).train()
+    torch.nn.Module.to(model, device).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, LocalizationTrainingArguments()), lr=1e-4)
     average, batch = AveragedWeights(model, 0.999), batch_of(size, device)
     times = []
@@ -73,10 +74,11 @@ def print_against_unav(size: int, repeats: int, device: torch.device) -> None:
     """Print the training speed of each network."""
     print(f"\n### A training step of {size} videos, T = {NUM_STEPS}, {NUM_CLASSES} classes\n")
     print("| | videos a second | times UnAV |\n|---|---|---|")
-    models: dict[str, torch.nn.Module] = {
-        "UnAV": UnavForEventLocalization(UnavConfig(num_labels=NUM_CLASSES)),
-        "ESG-Net base": EsgNetForEventLocalization(EsgNetConfig.of_size("base", num_labels=NUM_CLASSES)),
-        "ESG-Net small": EsgNetForEventLocalization(EsgNetConfig.of_size("small", num_labels=NUM_CLASSES)),
+    id2label = {index: str(index) for index in range(NUM_CLASSES)}
+    models: dict[str, PreTrainedModel] = {
+        "UnAV": UnavForEventLocalization(UnavConfig(id2label=id2label)),
+        "ESG-Net base": EsgNetForEventLocalization(EsgNetConfig.of_size("base", id2label=id2label)),
+        "ESG-Net small": EsgNetForEventLocalization(EsgNetConfig.of_size("small", id2label=id2label)),
     }
     speeds = {}
     for name in list(models):
