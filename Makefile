@@ -27,6 +27,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/metric.py
 	$(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/localization.py
+	$(BIN)/python tests/benchmarks/startup.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

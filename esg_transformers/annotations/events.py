@@ -2,8 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class Annotations:
         """Class ids by label."""
         return {label: index for index, label in enumerate(self.labels)}
 
-    def targets_of(self, video: AnnotatedVideo) -> tuple[np.ndarray, np.ndarray]:
+    def targets_of(self, video: AnnotatedVideo) -> "tuple[np.ndarray, np.ndarray]":
         """Segments, float64 `(N, 2)` in seconds, and class ids, int64 `(N,)`, of the N events of a video."""
+        import numpy as np  # here, so that reading annotations and `esg-transformers --help` do without
+
         label2id = self.label2id
         segments = np.array([(event.start, event.end) for event in video.events], dtype=np.float64).reshape(-1, 2)
         return segments, np.array([label2id[event.label] for event in video.events], dtype=np.int64)

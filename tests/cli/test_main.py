@@ -13,7 +13,7 @@ from esg_transformers.corpora import feature_sets
 from esg_transformers.localization.trace import Evidence
 from esg_transformers.models.esg_net import configuration_esg_net
 
-HEAVY = {"accelerate", "av", "datasets", "evaluate", "huggingface_hub", "matplotlib", "torch", "transformers"}
+HEAVY = {"accelerate", "av", "datasets", "evaluate", "huggingface_hub", "matplotlib", "numpy", "torch", "transformers"}
 CALL = """
 import sys
 from esg_transformers.cli.main import main
