@@ -114,7 +114,7 @@ def test_the_code_that_a_config_names_is_in_the_package(name):
     assert auto_map.keys() == {"AutoConfig", "AutoModel", "AutoProcessor"}
     assert [auto_map["AutoModel"].partition(".")[2]] == config["architectures"]
     pipelines = [pipeline["impl"] for pipeline in config.get("custom_pipelines", {}).values()]
-    assert bool(pipelines) == (config["model_type"] == "esg_net")  # of UnAV's the package would ask for trust
+    assert bool(pipelines) == (config["model_type"] in ("esg_net", "unav"))
     for reference in [*auto_map.values(), *pipelines]:
         module, _, class_name = reference.partition(".")
         [path] = (ROOT / "esg_transformers").rglob(f"{module}.py")

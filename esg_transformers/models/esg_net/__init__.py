@@ -1,1 +1,1 @@
-"""ESG-Net: exactly the files that travel to the Hub, which import each other and nothing else of this package."""
+"""ESG-Net and the parts that networks share: files that travel to the Hub and import only their siblings."""

@@ -22,16 +22,16 @@ SIZES = {
 @strict
 class EsgNetConfig(ConfigWithCodeOnPush):
     r"""
-    Configuration of an [`EsgNetModel`]. The defaults are the base size on I3D + VGGish features of UnAV-100 (100
-    classes are set through `num_labels` or `id2label`).
+    Configuration of an [`EsgNetModel`]. The defaults are the base size on I3D + VGGish features of UnAV-100 (its 100
+    classes are set by `num_labels` or `id2label`).
 
-    Published (arXiv 2507.09945): early semantic interaction with a classification loss at every stage, and serial
-    mixtures of dependency experts with adaptive weights. The paper's sizes are not published; the numbers below are
-    this package's.
+    The network is a reading of the abstracts (v1 and v2) of arXiv 2507.09945: early semantic interaction with a
+    classification loss at every stage, and serial mixtures of dependency experts with adaptive weights. The sizes below
+    are this package's and may differ from those in the paper's full text.
 
     Args:
         visual_size (`int`, *optional*, defaults to 2048):
-            Channels of a visual feature: 2048 for I3D (RGB and flow), 1536 for ONE-PEACE.
+            Channels of a visual feature: 2048 for I3D (RGB and RAFT flow), 1536 for ONE-PEACE.
         audio_size (`int`, *optional*, defaults to 128):
             Channels of an audio feature: 128 for VGGish, 1536 for ONE-PEACE.
         frame_rate (`float`, *optional*, defaults to 25.0):
@@ -44,25 +44,25 @@ class EsgNetConfig(ConfigWithCodeOnPush):
         hidden_size (`int`, *optional*, defaults to 512):
             Width of each stream and of the fused features.
         num_embedding_layers (`int`, *optional*, defaults to 2):
-            Masked convolutions that bring a stream to `hidden_size`.
+            Masked convolutions that project a stream to `hidden_size`.
         num_attention_heads (`int`, *optional*, defaults to 4):
-            Attention heads everywhere but inside the experts; `hidden_size / num_attention_heads` must be even.
+            Attention heads, except in the experts; `hidden_size / num_attention_heads` must be even.
         intermediate_size (`int`, *optional*, defaults to 768):
             Width of the feed-forward layers.
         rope_theta (`float`, *optional*, defaults to 10000.0):
-            Base of the rotary positions. Positions are relative, so a video shifted in time gives shifted events.
+            Base of the rotary positions. Positions are relative: a video shifted in time gives shifted events.
         drop_path_rate (`float`, *optional*, defaults to 0.1):
             Share of videos for which a residual branch is skipped in training.
         use_semantic_interaction (`bool`, *optional*, defaults to `True`):
-            ESI. `False` leaves a plain stem of the same depth: no semantic logits and losses, no linear path from the
-            features to classes, and no evidence in the class logits (an ablation).
+            Early semantic interaction (ESI). `False` (an ablation) leaves a plain stem of the same depth: no semantic
+            logits and losses, no linear path from the features to classes, no evidence in the class logits.
         num_semantic_stages (`int`, *optional*, defaults to 2):
-            Stages of self- and cross-attention at full rate; each ends in semantic logits with a loss of their own.
+            Stages of self- and cross-attention at full rate; each ends in semantic logits with their own loss.
         semantic_size (`int`, *optional*, defaults to 128):
             Width of the semantic space that the class prototypes span.
         feature_dropout (`float`, *optional*):
-            Share of a stream's features that their linear path to the classes does not see in training. By default
-            `1 - 6 / sqrt(size)`, where that is above 0: 0.85 of 1536 features.
+            Dropout, in training, of a stream's features on their linear path to the classes. By default
+            `1 - 6 / sqrt(size)`, and at least 0: 0.85 for 1536 features.
         pyramid_levels (`int`, *optional*, defaults to 6):
             Temporal resolutions; level `l` has one point every `2**l` steps. More levels reach longer events.
         head_size (`int`, *optional*, defaults to 192):
@@ -70,30 +70,31 @@ class EsgNetConfig(ConfigWithCodeOnPush):
         num_head_layers (`int`, *optional*, defaults to 2):
             Masked convolutions of each tower before its output layer.
         prior_probability (`float`, *optional*, defaults to 0.01):
-            Class probability that the output biases start from, so that background does not dominate the first steps.
+            Initial class probability, set by the output biases, so that background does not dominate the first steps.
         num_dependency_layers (`int`, *optional*, defaults to 2):
-            MoDE: mixtures of dependency experts in series. 0 turns MoDE off (an ablation).
+            Mixtures of dependency experts in series (MoDE). 0 (an ablation) turns MoDE off.
         num_experts (`int`, *optional*, defaults to 4):
-            Dependency experts of each mixture.
+            Dependency experts in each mixture.
         num_event_slots (`int`, *optional*, defaults to 8):
-            Event slots of a video: the classes that it says most of, whose events the experts relate to each other.
+            Event slots of a video: the classes with its highest logits, whose events the experts relate to each other.
         event_slot_size (`int`, *optional*, defaults to 16):
             Width of an event slot; even.
         slot_noise (`float`, *optional*, defaults to 2.5):
-            Standard deviation, in logits, of the error that an event slot hears in training in how much its video says
-            of its class. Of videos that it has learnt from, ESI says too surely which classes are there.
+            Standard deviation, in logits, of Gaussian noise added in training to the semantic logits that MoDE reads,
+            one draw per video and slot. On training videos ESI is overconfident about which classes occur; the noise
+            keeps MoDE from relying on it.
         focal_alpha (`float`, *optional*, defaults to 0.25):
             Weight of positives in the focal losses.
         focal_gamma (`float`, *optional*, defaults to 2.0):
-            Exponent that turns down easy examples in the focal losses.
+            Exponent of the focal losses; higher values down-weight easy examples more.
         boundary_loss_weight (`float`, *optional*, defaults to 1.0):
             Weight of the boundary (centre-DIoU) loss.
         semantic_loss_weight (`float`, *optional*, defaults to 1.0):
             Weight of the mean of the stages' semantic losses.
         router_loss_weight (`float`, *optional*, defaults to 0.01):
-            Weight of the loss that keeps the router from using one expert for everything.
+            Weight of the balance loss, which keeps the router from using a single expert.
         loss_normalizer_init (`float`, *optional*, defaults to 250.0):
-            First value of the running count of positive points that the losses are divided by.
+            Initial value of the running count of positive points, by which the losses are divided.
         loss_normalizer_momentum (`float`, *optional*, defaults to 0.9):
             Momentum of that count.
 
@@ -159,7 +160,11 @@ class EsgNetConfig(ConfigWithCodeOnPush):
 
     @classmethod
     def of_size(cls, size: str, **fields) -> "EsgNetConfig":
-        """A named size: "tiny" for demonstrations, "small" for laptops, "base"; any field can be set as well.
+        """A configuration of a named size: "tiny" for demonstrations, "small" for laptops, or "base".
+
+        Args:
+            size: the name.
+            fields: other fields, or other values of those that the size sets.
 
         Raises:
             ValueError: if there is no such size.
@@ -172,7 +177,7 @@ class EsgNetConfig(ConfigWithCodeOnPush):
         return cls(**(SIZES[size] | fields))
 
     def __post_init__(self, **kwargs):
-        # Either map is enough; the other is its inverse.
+        # Either map may be given; the other is its inverse.
         if self.id2label is None and self.label2id:  # type: ignore[has-type]
             self.id2label = {int(index): label for label, index in self.label2id.items()}  # type: ignore[has-type]
         super().__post_init__(**kwargs)
@@ -180,21 +185,21 @@ class EsgNetConfig(ConfigWithCodeOnPush):
 
     @property
     def feature_grid(self) -> FeatureGrid:
-        """The clock of the features this model reads."""
+        """Feature grid of the features that this model reads."""
         return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
 
     @property
     def feature_spec(self) -> FeatureSpec:
-        """What the features are that this model reads; a config does not know their encoder."""
+        """Feature spec of the features that this model reads; a config does not name their encoder."""
         return FeatureSpec(self.feature_grid, self.visual_size, self.audio_size)
 
     @property
     def num_hidden_layers(self) -> int:
-        """Stages at full rate, under the name that transformers' tools ask for."""
+        """Number of stages at full rate, under the name that transformers' tools read."""
         return self.num_semantic_stages
 
     def validate_architecture(self):
-        """Refuse combinations of sizes that cannot be built, by name."""
+        """Refuse values that are out of range and combinations of sizes that cannot be built."""
         super().validate_architecture()
         FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
         check_class_names(self.id2label, self.label2id)

@@ -1,7 +1,7 @@
-"""What features are: their clock, their sizes, and the encoder that made them.
+"""Description of features: their time grid, their sizes, and the encoder that made them.
 
-Seconds are used everywhere outside `models/esg_net`, grid positions inside it. A grid position counts features:
-position 2.5 lies halfway between the third and the fourth feature of a stream. Both conversions stand in `FeatureGrid`.
+Times are seconds outside `models/esg_net` and grid positions inside it. A grid position counts features: position 2.5
+lies halfway between the third and the fourth feature of a stream. `FeatureGrid` converts both ways.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # this module is imported where torch is not needed, e.g. for
 
 @dataclass(frozen=True)
 class FeatureGrid:
-    """The clock of a feature sequence: which frames each feature has seen.
+    """Time grid of a feature sequence: the frames that each feature covers.
 
     Feature `g` covers `window` frames from frame `g * stride` on and is centred at
     `(g * stride + window / 2) / frame_rate` seconds, the rule of UnAV (libs/datasets/unav100.py, commit 1609deb).
@@ -45,7 +45,7 @@ class FeatureGrid:
                 "A feature grid needs a finite frame_rate > 0 and whole frames, stride >= 1 and window >= 1; got "
                 f"{self.frame_rate} frames/s, stride {self.stride} and window {self.window}."
             )
-        # One representation of one clock, so that a grid read from JSON equals the grid that was written.
+        # One type per value, so that a grid read from JSON equals the grid that was written.
         object.__setattr__(self, "frame_rate", float(self.frame_rate))
         object.__setattr__(self, "stride", int(self.stride))
         object.__setattr__(self, "window", int(self.window))
@@ -64,7 +64,7 @@ class FeatureGrid:
         return self.stride / self.frame_rate
 
     def num_steps(self, duration: float) -> int:
-        """Features that fit in `duration` seconds: those whose window lies inside the video, and at least one.
+        """Number of features whose window lies inside `duration` seconds of video; at least one.
 
         >>> FeatureGrid(25.0, 8, 24).num_steps(10.0)  # 250 frames: windows start at frames 0, 8, ..., 224
         29
@@ -83,7 +83,7 @@ class FeatureGrid:
 
 @dataclass(frozen=True)
 class EncoderId:
-    """The name and version of an encoder. The version changes whenever the features of the same file do."""
+    """Name and version of an encoder. The version changes whenever the features of the same file do."""
 
     name: str
     version: str
@@ -105,13 +105,13 @@ class EncoderId:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What the features of a video are: their clock, the channels of both streams, and the encoder that made them.
+    """Description of the features of a video: time grid, channels of both streams, and encoder.
 
     Args:
-        grid (`FeatureGrid`): the clock of both streams.
+        grid (`FeatureGrid`): time grid of both streams.
         visual_size (`int`): channels of the visual stream, >= 1.
         audio_size (`int`): channels of the audio stream, >= 1.
-        encoder (`EncoderId`, *optional*): the encoder; `None` if it is not known.
+        encoder (`EncoderId`, *optional*): the encoder that made them; `None` if unknown.
 
     Raises:
         ValueError: if a size is below 1.
@@ -136,20 +136,20 @@ class FeatureSpec:
             )
 
     def check(self, other: "FeatureSpec", source: str) -> None:
-        """Refuse features that are not of this kind. Encoders are compared only where both are known.
+        """Refuse features with another spec. Encoders are compared only if both are known.
 
         Args:
-            other: what the features are.
-            source: what they come from, the beginning of the message.
+            other: spec of the features.
+            source: where they come from; the beginning of the message.
 
         Raises:
             ValueError: naming the difference.
         """
-        # By their values: code that came with a checkpoint may be loaded twice, with a class of its own each time.
+        # Compared by value: code from a Hub repository may be loaded twice, each time with a class of its own.
         if other.grid.to_dict() != self.grid.to_dict():
             raise ValueError(
-                f"{source} is on a feature grid of {other.grid}; expected {self.grid}. Encode the videos again on that "
-                "grid, or use a model trained on this one."
+                f"{source} is on a feature grid of {other.grid}; expected {self.grid}. Encode the videos again on the "
+                "expected grid, or use a model trained on the other one."
             )
         if (other.visual_size, other.audio_size) != (self.visual_size, self.audio_size):
             raise ValueError(
@@ -159,11 +159,11 @@ class FeatureSpec:
         if self.encoder and other.encoder and other.encoder.to_dict() != self.encoder.to_dict():
             raise ValueError(
                 f"{source} has features of the encoder {other.encoder}; expected those of {self.encoder}. Encode the "
-                "videos again with that one, or train a model on these."
+                f"videos again with {self.encoder}, or train a model on features of {other.encoder}."
             )
 
     def config_fields(self) -> dict[str, Any]:
-        """The fields of a model's config, and of a processor, that say this; the encoder is not among them.
+        """Fields of a model's config, and of a processor, with these values; the encoder is not among them.
 
         >>> FeatureSpec(FeatureGrid(25.0, 8, 24), visual_size=2048, audio_size=128).config_fields()
         {'visual_size': 2048, 'audio_size': 128, 'frame_rate': 25.0, 'feature_stride': 8, 'feature_window': 24}

@@ -1,8 +1,8 @@
-"""Losses of ESG-Net: target assignment, focal, centre-DIoU, semantic guidance and router balance.
+"""Losses for event localization: target assignment, focal, centre-DIoU, semantic guidance and router balance.
 
-Published (arXiv 2507.09945): a classification loss at every stage of the early semantic interaction. The point and
-boundary losses and their normaliser are those of the UnAV code family, from which the authors' code is derived. The
-balance loss and the weights are this package's.
+The point and boundary losses and their normalizer are those of UnAV (commit 1609deb); both networks use them. ESG-Net
+adds a classification loss at every stage of the early semantic interaction (abstract of arXiv 2507.09945) and the
+balance loss, which is this package's, as are the weights.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from torch import Tensor
 def assign_targets(
     points: Tensor, segment_labels: Tensor, class_labels: Tensor, num_levels: int
 ) -> tuple[Tensor, Tensor]:
-    """Which points answer for which events, and how far the boundaries are.
+    """Assign points to events, with the distances from each point to the boundaries.
 
-    A point is positive for an event when it lies strictly inside, and the larger distance to a boundary lies in the
-    range of its level: (0, 4), (4, 8), (8, 16), ... grid cells, both ends included, the last level without an upper
-    end. Without centre sampling, as in UnAV (libs/datasets/unav100.py, commit 1609deb). Where two events of one class
-    meet on a point the shorter is its target (upstream: the one that is listed later).
+    A point is positive for an event if it lies strictly inside and its larger distance to a boundary lies in the range
+    of its level: (0, 4), (4, 8), (8, 16), ... grid cells, both ends included, the last level without an upper end.
+    There is no centre sampling, as in UnAV (libs/datasets/unav100.py, commit 1609deb). If a point is inside two events
+    of one class, the shorter event is its target (upstream: the one listed later).
 
     Args:
         points (`Tensor` of shape `(P, 2)`): position and stride, in grid cells.
@@ -29,7 +29,7 @@ def assign_targets(
         num_levels (`int`): levels of the pyramid.
 
     Returns:
-        `positive` `(B, P, N)`, bool, and `targets` `(B, P, N, 2)`, distances to start and end in strides of the point.
+        `positive` `(B, P, N)`, bool, and `targets` `(B, P, N, 2)`: distances to start and end in strides of the point.
     """
     positions, strides = points[None, :, None, 0], points[None, :, None, 1]
     start, end = segment_labels[:, None, :, 0], segment_labels[:, None, :, 1]
@@ -83,10 +83,10 @@ def center_diou_loss(offsets: Tensor, targets: Tensor, eps: float = 1e-8) -> Ten
 
 
 def step_targets(num_steps: int, segment_labels: Tensor, class_labels: Tensor, num_classes: int) -> Tensor:
-    """Which classes are on at each step, `(B, T, C)`: 1 from start to end, and at the step nearest its middle."""
+    """Active classes at each step, `(B, T, C)`: 1 from the start to the end of an event, and at its middle step."""
     steps = torch.arange(num_steps, device=segment_labels.device)[None, :, None]
     start, end = segment_labels[:, None, :, 0], segment_labels[:, None, :, 1]
-    # Widened to half a cell on each side, so that an event shorter than a cell still has its nearest step.
+    # At least half a cell to each side of the middle, so that an event shorter than a cell has a step.
     half = ((end - start) / 2).clamp(min=0.5)
     on = (steps - (start + end) / 2).abs() <= half  # (B, T, N)
     return _to_classes(on, class_labels, num_classes)
@@ -95,10 +95,10 @@ def step_targets(num_steps: int, segment_labels: Tensor, class_labels: Tensor, n
 def semantic_guidance_loss(
     semantic_logits: tuple[Tensor, ...], targets: Tensor, attention_mask: Tensor, alpha: float, gamma: float
 ) -> Tensor:
-    """Mean over stages and streams of the focal losses of the steps' classes, per positive (step, class) pair.
+    """Focal loss of the classes of steps, per positive (step, class) pair; the mean over stages and streams.
 
     Args:
-        semantic_logits: of each stage `(B, 3, T, C)`, the streams being visual, audio and fused.
+        semantic_logits: of each stage `(B, 3, T, C)`, in the order visual, audio, fused stream.
         targets: `(B, T, C)`, see `step_targets`.
         attention_mask: `(B, T)`, 1 = real.
     """
@@ -112,9 +112,9 @@ def semantic_guidance_loss(
 
 
 def router_balance_loss(router_weights: tuple[Tensor, ...], point_mask: Tensor) -> Tensor:
-    """Mean over layers of `E * sum(mean weight of each expert ** 2) - 1`: 0 when all are used alike, E - 1 when one is.
+    """Mean over layers of `E * sum(mean weight of each expert ** 2) - 1`: 0 for equal use, E - 1 for a single expert.
 
-    The mean weight is that of the videos of all processes.
+    Mean weights are over the videos of all processes.
 
     Args:
         router_weights: one `(B, P, E)` for each layer.
@@ -221,7 +221,7 @@ def reduce_mean(value: Tensor) -> Tensor:
 
 
 def reduce_sum(value: Tensor) -> Tensor:
-    """Sum over all processes, through which each one's own share has its gradient.
+    """Sum over all processes, differentiable with respect to this process's own share.
 
     The gradient is scaled by the number of processes, since gradients are averaged over them.
     """
@@ -234,14 +234,14 @@ def reduce_sum(value: Tensor) -> Tensor:
 
 
 def num_processes() -> int:
-    """Processes of a distributed run; 1 without one."""
+    """Number of processes of a distributed run; 1 if there is none."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
     return 1
 
 
 def _to_classes(positive: Tensor, class_labels: Tensor, num_classes: int) -> Tensor:
-    """Multi-hot classes `(B, X, C)`, float, of points or steps that answer for events: `positive` is `(B, X, N)`."""
-    # Padding (-100) is sent to class 0 and never positive there.
+    """Multi-hot classes `(B, X, C)`, float, of points or steps assigned to events by `positive` `(B, X, N)`."""
+    # Padding (-100) maps to class 0 with weight 0.
     onto = F.one_hot(class_labels.clamp(min=0), num_classes).float() * (class_labels != -100)[..., None]
     return (positive.float() @ onto).clamp(max=1)

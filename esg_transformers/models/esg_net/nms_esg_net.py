@@ -1,4 +1,4 @@
-"""Non-maximum suppression of overlapping segments, class by class, for a batch of videos at once; pure torch."""
+"""Non-maximum suppression (NMS) of segments within each class, for a batch of videos at once; pure torch."""
 
 import torch
 from torch import Tensor
@@ -19,26 +19,26 @@ def suppress_overlapping_segments(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The `max_events` best events of each video after suppression within each class.
 
-    In each class, again and again the best segment left is taken, and the scores of the others are lowered by their
-    overlap with it: times `exp(-iou**2 / sigma)` for `method="soft"` (Gaussian soft-NMS), times 0 at
-    `iou >= iou_threshold` for `"hard"`. Segments that then score below `min_score` are dropped, so the first of a class
-    always stays. The rule is that of UnAV's C++ operator (libs/utils/csrc/nms_cpu.cpp, commit 1609deb), lengths + 1e-6
-    included. There each class is run to its end and the best of all classes are kept. Here all classes of all videos go
-    step by step together, and a class stops when nothing left in it reaches the `max_events` best so far: scores only
-    fall, so the events are the same.
+    In each class, the best remaining segment is selected repeatedly, and the scores of the others are reduced by their
+    overlap with it: multiplied by `exp(-iou**2 / sigma)` for `method="soft"` (Gaussian soft-NMS), by 0 at
+    `iou >= iou_threshold` for `"hard"`. Segments whose score falls below `min_score` are dropped; the first of a class
+    always stays. The rule is that of UnAV's C++ operator (libs/utils/csrc/nms_cpu.cpp, commit 1609deb), including
+    lengths + 1e-6. UnAV finishes each class and then keeps the best of all classes. Here all classes of all videos
+    advance together, and a class stops when none of its remaining segments reaches the `max_events` best so far. Since
+    scores only fall, the events are the same.
 
     Args:
         segments (`Tensor` of shape `(B, N, 2)`): candidates as (start, end), any unit.
         scores (`Tensor` of shape `(B, N)`): > 0 for a candidate, 0 for padding.
         labels (`Tensor` of shape `(B, N)`, int64): class ids.
-        max_events (`int`): the most events kept in one video.
+        max_events (`int`): maximum number of events kept in one video.
         method (`str`): `"soft"` or `"hard"`.
         sigma (`float`): width of the Gaussian.
         iou_threshold (`float`): overlap from which `"hard"` removes a segment.
         min_score (`float`): score below which a suppressed segment is dropped.
 
     Returns:
-        Segments `(B, K, 2)`, scores `(B, K)` in falling order and labels `(B, K)`, K <= `max_events`; score 0 is
+        Segments `(B, K, 2)`, scores `(B, K)` in descending order and labels `(B, K)`, K <= `max_events`; score 0 is
         padding.
 
     Raises:
@@ -48,7 +48,7 @@ def suppress_overlapping_segments(
         raise ValueError(f'`method` must be "soft" or "hard"; got {method!r}.')
     # One row for each class of each video: R rows of at most M candidates.
     bounds, row_scores, row_videos, row_labels = _rows_of_classes(segments, scores, labels)
-    enough = scores.new_zeros(len(scores), max_events)  # the best scores of each video so far
+    enough = scores.new_zeros(len(scores), max_events)  # best scores of each video so far
     taken: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     best, index = row_scores.max(dim=1) if row_scores.numel() else (row_scores[:, 0], row_labels)  # (R,)
     while len(best):
@@ -62,16 +62,16 @@ def suppress_overlapping_segments(
         best, index = row_scores.max(dim=1)
         alive = best > enough[row_videos, -1]
         num_alive = int(alive.sum())
-        if 2 * num_alive <= len(alive):  # leaving rows out costs a copy: not for each that ends
+        if 2 * num_alive <= len(alive):  # dropping rows copies the rest, so it waits until half of them have ended
             bounds, row_scores = bounds[:, alive], row_scores[alive]
             row_videos, row_labels, best, index = row_videos[alive], row_labels[alive], best[alive], index[alive]
     return _best_of_videos(taken, len(scores), max_events, like=segments)
 
 
 def suppression_factor(iou: Tensor, method: str, sigma: float, iou_threshold: float) -> Tensor:
-    """What scores are multiplied by for their overlap with a better segment, which is overwritten.
+    """Factor for the scores of segments that overlap a better one; see `suppress_overlapping_segments`.
 
-    The rule is that of `suppress_overlapping_segments`.
+    Overwrites `iou`.
     """
     return iou.square_().div_(-sigma).exp_() if method == "soft" else (iou < iou_threshold).to(iou.dtype)
 
@@ -83,7 +83,7 @@ def _rows_of_classes(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[
     keys, row, counts = (videos * num_labels + labels[videos, candidates]).unique(
         return_inverse=True, return_counts=True
     )
-    order = row.argsort(stable=True)  # so that of equal scores the first comes first
+    order = row.argsort(stable=True)  # of equal scores the first stays first
     row, videos, candidates = row[order], videos[order], candidates[order]
     column = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
     width = int(counts.max()) if len(counts) else 1
@@ -95,7 +95,7 @@ def _rows_of_classes(segments: Tensor, scores: Tensor, labels: Tensor) -> tuple[
 
 
 def _best_so_far(enough: Tensor, scores: Tensor, videos: Tensor) -> Tensor:
-    """The K best of the scores so far `(B, K)`, falling, and of new ones `(R,)`, sorted by video."""
+    """The K best scores of each video, descending, among those so far `(B, K)` and new ones `(R,)` sorted by video."""
     members = torch.bincount(videos, minlength=len(enough))
     column = torch.arange(len(videos), device=videos.device) - (members.cumsum(0) - members)[videos]
     new = enough.new_zeros(len(enough), int(members.max()))
@@ -106,7 +106,7 @@ def _best_so_far(enough: Tensor, scores: Tensor, videos: Tensor) -> Tensor:
 def _best_of_videos(
     taken: list[tuple[Tensor, Tensor, Tensor, Tensor]], num_videos: int, max_events: int, like: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best of all that was taken, padded to the video that has most."""
+    """The `max_events` best of the selected segments of each video, padded to the longest result."""
     empty = like.new_zeros(0, dtype=torch.long)
     columns = zip(*taken, strict=True) if taken else [(like.new_zeros(0, 2),), (like.new_zeros(0),), (empty,), (empty,)]
     segments, scores, labels, videos = (torch.cat(column) for column in columns)

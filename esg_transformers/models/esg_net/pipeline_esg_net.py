@@ -1,4 +1,4 @@
-"""From the features of a video to its events, as a transformers pipeline that travels with a checkpoint.
+"""Pipeline from the features of a video to its events; it is pushed to the Hub with a model.
 
 S semantic stages, N layers of MoDE, E experts, C classes.
 """
@@ -22,7 +22,7 @@ Seconds = float | Mapping[str, float]
 
 @dataclass(frozen=True)
 class WindowTrace:
-    """Intermediate outputs of ESG-Net at the t steps that a window answers for.
+    """Intermediate outputs of ESG-Net at the t steps that a window owns.
 
     Args:
         semantic (`Tensor` of shape `(S, 3, t, C)`, float16):
@@ -40,8 +40,8 @@ class LocalizedWindow:
     """Results of one window.
 
     Args:
-        candidates (`WindowCandidates`): for `EsgNetProcessor.post_process_windows`.
-        trace (`WindowTrace`, *optional*): from the same forward pass; `None` if it was not asked for.
+        candidates (`WindowCandidates`): input of `EsgNetProcessor.post_process_windows`.
+        trace (`WindowTrace`, *optional*): intermediate outputs of the same forward pass; `None` if not requested.
     """
 
     candidates: WindowCandidates
@@ -56,15 +56,15 @@ def localize_windows(
     threshold: float | Sequence[float] = 0.0,
     with_trace: bool = False,
 ) -> list[LocalizedWindow]:
-    """Run B windows, of any videos, through a model in one forward pass.
+    """Results of B windows, of any videos, from one forward pass.
 
     Args:
-        model: in evaluation mode.
-        processor: of the model.
-        inputs: of the model: the B windows, padded by the processor, on the model's device.
+        model: a localization model in evaluation mode.
+        processor: the model's processor.
+        inputs: model inputs of the B windows, padded by the processor, on the model's device.
         spans: B positions of the windows in their videos, see `feature_windows`.
-        threshold: score that an event needs: one for all, or one for each class.
-        with_trace: keep the semantic probabilities and router weights of each window too.
+        threshold: score that an event must exceed: one for all, or one for each class.
+        with_trace: also keep the semantic probabilities and router weights of each window.
 
     Returns:
         B results, on the CPU.
@@ -76,7 +76,7 @@ def localize_windows(
 
 
 def _window_trace(outputs: Any, row: int, span: Span) -> WindowTrace:
-    """Trace of one window of a batch; models other than ESG-Net have neither part."""
+    """Trace of one window of a batch; its parts are `None` for models other than ESG-Net."""
     steps = slice(span.answers_from - span.first, span.answers_to - span.first)
     semantic, router = outputs.get("semantic_logits"), outputs.get("router_weights")
     if semantic is not None:
@@ -88,38 +88,38 @@ def _window_trace(outputs: Any, row: int, span: Span) -> WindowTrace:
 
 
 class EsgNetPipeline(ChunkPipeline):
-    """Finds every event that is seen and heard in a video whose features are at hand.
+    """Localizes the events that are seen and heard in a video, from its features.
 
-    This is what `pipeline("audio-visual-event-localization", model=..., trust_remote_code=True)` gives where
-    esg_transformers is not installed. Where it is, there is `AudioVisualEventLocalizationPipeline`, which takes video
-    files as well.
+    `pipeline("audio-visual-event-localization", model=..., trust_remote_code=True)` returns it where esg_transformers
+    is not installed. With the package, `AudioVisualEventLocalizationPipeline` also takes video files.
 
-    Called with features, on the clock that the processor names, or a list of them
+    Takes features on the processor's feature grid, an example of a corpus, or a list of these:
 
         {"visual_features": (T, Dv) or None, "audio_features": (T, Da) or None, "duration": seconds}
 
-    which an example of a corpus is, too, and with
+    Keyword arguments:
 
         threshold (`float`, *optional*):
-            Score that an event needs. By default that of its class in the processor's `thresholds`, which
-            `esg-transformers calibrate` chooses, or else 0.3.
+            Score that an event must exceed. By default the threshold of its class in the processor's `thresholds`,
+            which `esg-transformers calibrate` chooses, and 0.3 for other classes.
         top_k (`int`, *optional*):
-            The most events of one video; all by default.
+            Maximum number of events of one video; all by default.
         merge_gap (`float` or `dict[str, float]`, *optional*):
-            Seconds: events of a class that are no further apart become one, with the higher score. One number for all,
-            or one for each class that is named. By default none are merged.
+            Maximum gap in seconds between two events of a class that are merged into one, with the higher score: one
+            number for all classes, or one for each named class. By default none are merged.
         min_duration (`float` or `dict[str, float]`, *optional*):
-            Seconds that an event lasts at least, after merging; shorter ones are left out.
+            Minimum duration in seconds of an event, after merging.
         batch_size (`int`, *optional*, defaults to 1):
             Videos, or windows of long videos, in one forward pass.
 
-    it returns for each video a list of `{"start", "end", "label", "score"}`, seconds and a score in [0, 1], best first.
+    Returns for each video a list of `{"start", "end", "label", "score"}`, times in seconds and scores in [0, 1], best
+    first.
 
-    A video of more than the processor's `window_steps` features is localized in overlapping windows, whose events are
-    joined where windows meet (`windows_esg_net`).
+    A video with more features than the processor's `window_steps` is localized in overlapping windows, and events cut
+    by their edges are joined (`windows_esg_net`).
 
     Raises:
-        ValueError: if the features are not those that the model was trained on, or an argument is out of range.
+        ValueError: if the features have another spec than the model's, or an argument is out of range.
     """
 
     _load_processor = True
@@ -129,9 +129,9 @@ class EsgNetPipeline(ChunkPipeline):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        # The base class pads a batch of tensors only for a feature extractor; the processor stands in for one.
+        # The base class pads a batch of tensors only if there is a feature extractor, so the processor acts as one.
         self.feature_extractor = self.processor
-        self.model.eval()  # the base class takes a model as it is, and one in training drops paths at random
+        self.model.eval()  # not done by the base class; a model in training mode drops paths at random
         config = self.model.config
         self.processor.feature_spec.check(config.feature_spec, "The model's config")
 
@@ -164,7 +164,7 @@ class EsgNetPipeline(ChunkPipeline):
         return {}, of_both, of_both | {name: value for name, value in rules.items() if value is not None}
 
     def feature_blocks(self, video: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """The features of a video, in stretches of any length, each as they are given to the pipeline."""
+        """Features of a video in blocks of any length; here one block, the input itself."""
         wanted = ("visual_features", "audio_features", "duration")
         if not isinstance(video, Mapping) or (missing := [name for name in wanted if name not in video]):
             came = f"a dict without {missing[0]!r}" if isinstance(video, Mapping) else type(video).__name__
@@ -175,11 +175,11 @@ class EsgNetPipeline(ChunkPipeline):
         yield video
 
     def preprocess(self, video: Any) -> Iterator[dict[str, Any]]:
-        """Model inputs of each window of a video: a batch of one, with its `span`, `duration` and `is_last`."""
+        """Model inputs of each window of a video: a batch of one, with `span`, `duration` and `is_last`."""
         yield from self.window_inputs(self.feature_blocks(video))
 
     def window_inputs(self, blocks: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        """As `preprocess`, from the features of a video in blocks."""
+        """Model inputs of each window, as `preprocess` gives them, from the features of a video in blocks."""
         first = next(blocks)
         levels = self.model.config.pyramid_levels
         for span, visual, audio in feature_windows(chain([first], blocks), self.processor.window_steps, levels):
@@ -191,7 +191,7 @@ class EsgNetPipeline(ChunkPipeline):
     ) -> dict[str, Any]:
         inputs = dict(inputs)
         rest = {name: inputs.pop(name) for name in ("span", "duration", "is_last")}
-        is_batch = isinstance(rest["span"], list)  # the base class batches if `batch_size` is above 1
+        is_batch = isinstance(rest["span"], list)  # the base class collates if `batch_size` is above 1
         spans = rest.pop("span") if is_batch else [rest.pop("span")]
         windows = localize_windows(self.model, self.processor, inputs, spans, self._thresholds(threshold), with_trace)
         return {"window": windows if is_batch else windows[0], **rest}
@@ -218,36 +218,36 @@ class EsgNetPipeline(ChunkPipeline):
 
 
 def check_seconds(name: str, seconds: Any, labels: Any) -> None:
-    """Refuse what is not seconds >= 0, or not such by class name.
+    """Refuse anything but seconds >= 0, or seconds by class name.
 
     Raises:
-        ValueError: naming what came.
+        ValueError: naming the value or class.
     """
     by_label = seconds if isinstance(seconds, Mapping) else {None: seconds}
     for label, value in by_label.items():
         if label is not None and label not in labels:
-            raise ValueError(f"`{name}` names {label!r}, which is no class of the model. Classes: {', '.join(labels)}.")
+            raise ValueError(f"`{name}` names {label!r}, which the model does not know. Classes: {', '.join(labels)}.")
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-            raise ValueError(f"`{name}` must be seconds >= 0, or such by class name; got {value!r}.")
+            raise ValueError(f"`{name}` must be seconds >= 0, or a dict of seconds by class name; got {value!r}.")
 
 
 def merge_events(events: Sequence[Mapping[str, Any]], gap: Seconds | None) -> list[dict[str, Any]]:
-    """Events of one video, those of a class that are at most `gap` seconds apart joined to one with the higher score.
+    """Events of one video in which those of a class at most `gap` seconds apart are merged, with the higher score.
 
     Args:
         events: `{"start", "end", "label", "score"}`.
-        gap: one number for all classes, or one for each class that is named, those of others staying as they are;
-            with 0 they are joined where they touch or overlap. `None` joins none.
+        gap: one number for all classes, or one for each named class; other classes stay as they are. 0 merges events
+            that touch or overlap, `None` merges none.
 
     Returns:
-        Best first.
+        The events, best first.
 
     >>> alarm = {"start": 1.0, "end": 2.0, "label": "alarm", "score": 0.5}
     >>> merge_events([alarm, alarm | {"start": 2.5, "end": 4.0, "score": 0.9}], gap=0.5)
     [{'start': 1.0, 'end': 4.0, 'label': 'alarm', 'score': 0.9}]
     """
     merged: list[dict[str, Any]] = []
-    running: dict[str, dict[str, Any]] = {}  # by class, the event with the last end so far
+    running: dict[str, dict[str, Any]] = {}  # by class: the last merged event
     for event in sorted(events, key=lambda event: event["start"]):
         label_gap = _of_label(gap, event["label"], None)
         before = running.get(event["label"])

@@ -1,4 +1,4 @@
-"""Features in, batches out; outputs in, events in seconds out."""
+"""Processor: batches of features for a localization model, and events in seconds from its outputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from .sharing_esg_net import CodeOnPush
 from .windows_esg_net import Span, WindowCandidates, suppress_windows
 
 Features = np.ndarray | Tensor
-DEFAULT_THRESHOLD = 0.3  # score that an event needs where nobody has chosen one
+DEFAULT_THRESHOLD = 0.3  # score that an event must exceed if its class has no threshold
 SHORTEST_EVENT = 0.05  # grid cells; shorter candidates are dropped before suppression, as in UnAV (commit 1609deb)
 
 
 class EsgNetProcessor(CodeOnPush, ProcessorMixin):
     r"""
-    Batches the features of videos for ESG-Net, and turns its outputs into events in seconds.
+    Batches the features of videos for ESG-Net or UnAV, and turns their outputs into events in seconds.
 
     Args:
         frame_rate (`float`, *optional*, defaults to 25.0):
@@ -38,25 +38,25 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         encoder (`dict`, *optional*):
             `{"name", "version"}` of the encoder that made the features, if known.
         candidate_threshold (`float`, *optional*, defaults to 0.001):
-            Class probability from which a (point, class) pair is a candidate.
+            Class probability above which a (point, class) pair is a candidate.
         candidates_per_level (`int`, *optional*, defaults to 2000):
-            The most candidates of one pyramid level.
+            Maximum number of candidates of one pyramid level.
         nms_method (`str`, *optional*, defaults to `"soft"`):
             `"soft"` lowers the score of events that overlap a better one of their class, `"hard"` removes them.
         nms_sigma (`float`, *optional*, defaults to 0.4):
-            Width of soft suppression: more lowers less.
+            Width of soft suppression; larger values lower scores less.
         nms_iou_threshold (`float`, *optional*, defaults to 0.7):
-            Overlap from which `"hard"` suppression removes an event.
+            IoU from which `"hard"` suppression removes an event.
         min_score (`float`, *optional*, defaults to 0.001):
             Score below which a suppressed event is dropped.
         max_events (`int`, *optional*, defaults to 100):
-            The most events of one video, or of one window of a long one.
+            Maximum number of events of one video, or of one window of a long video.
         window_steps (`int`, *optional*, defaults to 256):
-            Features that the model is given at once. A longer video is localized in overlapping windows of this length;
-            a model should have been trained on crops about as long. Published videos fit in one.
+            Features that the model takes at once. A longer video is localized in overlapping windows of this length;
+            the model should have been trained on crops about as long. UnAV-100's videos fit in one window.
         thresholds (`dict[str, float]`, *optional*):
-            Score in [0, 1] that an event of a class needs, by class name, as `esg-transformers calibrate` chooses it
-            on a validation split. The pipeline uses them; a class without one needs 0.3.
+            Score in [0, 1] that an event must exceed, by class name. `esg-transformers calibrate` chooses them on a
+            validation split, and the pipeline uses them; for a class without a threshold it is 0.3.
 
     The defaults from `candidate_threshold` to `max_events` are those published with UnAV-100
     (configs/avel_unav100.yaml, UnAV commit 1609deb).
@@ -116,24 +116,24 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
-        """As in `ProcessorMixin`, but a saved processor must say what features it takes: a default could be wrong."""
+        """As in `ProcessorMixin`, but a saved processor must name its features, since a default could be wrong."""
         needed = ("frame_rate", "feature_stride", "feature_window", "visual_size", "audio_size")
         missing = [name for name in needed if name not in processor_dict and name not in kwargs]
         if missing:
             raise ValueError(
-                f"The processor's configuration does not say {', '.join(missing)}, without which features cannot be "
-                "checked. Save the processor again with `save_pretrained`, or give them to `from_pretrained`."
+                f"The processor's configuration lacks {', '.join(missing)}, without which features cannot be checked. "
+                "Save the processor again with `save_pretrained`, or give these values to `from_pretrained`."
             )
         return super().from_args_and_dict(args, processor_dict, **kwargs)
 
     @property
     def feature_grid(self) -> FeatureGrid:
-        """The clock of the features this processor takes."""
+        """Feature grid of the features that this processor takes."""
         return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
 
     @classmethod
     def for_features(cls, spec: FeatureSpec, **settings: Any) -> "EsgNetProcessor":
-        """A processor for features of this kind; `settings` are the other arguments.
+        """A processor for features with this spec; `settings` are the other arguments.
 
         >>> spec = FeatureSpec(FeatureGrid(25.0, 8, 24), visual_size=2048, audio_size=128)
         >>> EsgNetProcessor.for_features(spec, max_events=50).feature_spec == spec
@@ -145,17 +145,17 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
 
     @property
     def feature_spec(self) -> FeatureSpec:
-        """What the features are that this processor takes."""
+        """Feature spec of the features that this processor takes."""
         encoder = None if self.encoder is None else EncoderId(**self.encoder)
         return FeatureSpec(self.feature_grid, self.visual_size, self.audio_size, encoder)
 
     @property
     def model_input_names(self) -> list[str]:
-        """What `__call__` returns without labels."""
+        """Keys that `__call__` returns without labels."""
         return ["visual_features", "audio_features", "attention_mask", "visual_mask", "audio_mask"]
 
     def score_thresholds(self, id2label: Mapping[int, str]) -> list[float]:
-        """The score that an event of each class needs: that of `thresholds`, or 0.3.
+        """Score that an event of each class must exceed: its value in `thresholds`, or 0.3.
 
         Args:
             id2label: class names by id, `0 ... C - 1`.
@@ -184,7 +184,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
             audio_features: `(T, audio_size)`, or a list of one for each video; `None` for a video without sound.
             segments: true events in seconds, `(N, 2)`, or a list of one for each video; N may be 0.
             labels: their class ids, `(N,)`, or a list of one for each video.
-            **kwargs: `return_tensors="pt"`, which other processors need; the model knows no other tensors.
+            **kwargs: only `return_tensors="pt"`, which other processors need; tensors are always PyTorch's.
 
         Returns:
             PyTorch tensors: `visual_features` (B, T, visual_size) and `audio_features` (B, T, audio_size), float32, 0
@@ -193,12 +193,11 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
             -100 = padding.
 
         Raises:
-            ValueError: for features that are not finite, of another width, of unequal lengths, or absent altogether,
-            and
-                for labels that do not fit their segments.
+            ValueError: for features that are not finite, have another width or unequal lengths, or are both absent; for
+                labels that do not fit their segments.
         """
         if kwargs not in ({}, {"return_tensors": "pt"}):
-            raise ValueError(f'Of keyword arguments the processor takes `return_tensors="pt"` only; got {kwargs}.')
+            raise ValueError(f'The only keyword argument of the processor is `return_tensors="pt"`; got {kwargs}.')
         if not isinstance(visual_features, Sequence) and not isinstance(audio_features, Sequence):
             visual_features, audio_features = [visual_features], [audio_features]
             segments = None if segments is None else [segments]  # type: ignore[list-item]
@@ -241,7 +240,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
                         f"The {name} features of video {index} have shape {tuple(features.shape)}; expected "
                         f"(steps, {size}) with at least one step. Use the feature set that the model was trained on."
                     )
-                # The sum of what is finite is finite but for an overflow, and a third of the work.
+                # The sum of finite values is finite unless it overflows, and costs a third of checking each.
                 if not torch.isfinite(features.sum(dtype=torch.float32)) and not torch.isfinite(features).all():
                     steps = (~torch.isfinite(features)).any(dim=1).nonzero()[:, 0].tolist()
                     raise ValueError(
@@ -282,26 +281,26 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
     def post_process_event_localization(
         self, outputs, threshold: float | Sequence[float] | Tensor = 0.0, durations: Sequence[float] | None = None
     ) -> list[dict[str, Tensor]]:
-        """Events of each video from the outputs of [`EsgNetForEventLocalization`].
+        """Events of each video from the outputs of a localization model.
 
-        Candidates are the (point, class) pairs above `candidate_threshold`, at most `candidates_per_level` of a level;
-        overlapping ones of a class are suppressed, and the best `max_events` are kept.
+        Candidates are the (point, class) pairs above `candidate_threshold`, at most `candidates_per_level` of a level.
+        Overlapping candidates of a class are suppressed, and the best `max_events` are kept.
 
         Args:
-            outputs (`EsgNetEventLocalizationOutput`):
-                What the model returned.
+            outputs (`EventLocalizationOutput`):
+                Outputs of the model.
             threshold (`float`, `Sequence[float]` or `Tensor` of shape `(C,)`, *optional*, defaults to 0.0):
-                Score that an event must exceed: one for all, or one for each class. 0 keeps all, as the field's metric
-                wants it.
+                Score that an event must exceed: one for all, or one for each class. 0 keeps all events, as mean average
+                precision needs them.
             durations (`Sequence[float]`, *optional*):
-                Length of each video in seconds, to which events are cut. Without it they are cut at 0 only.
+                Duration of each video in seconds, to which events are cut. Without it they are cut at 0 only.
 
         Returns:
             For each video `{"segments": (K, 2) seconds, "labels": (K,) class ids, "scores": (K,)}`, best first, on the
             CPU.
 
         Raises:
-            ValueError: if there is not one duration for each video, or not one threshold for each class.
+            ValueError: if the number of durations is not that of videos, or of thresholds not that of classes.
         """
         if durations is not None and len(durations) != len(outputs.logits):
             raise ValueError(f"Got {len(durations)} `durations` for {len(outputs.logits)} videos.")
@@ -321,16 +320,16 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         """Candidates of windows of long videos (see `feature_windows`), for `post_process_windows`.
 
         Args:
-            outputs (`EsgNetEventLocalizationOutput`):
-                What the model returned for B windows, of any videos.
+            outputs (`EventLocalizationOutput`):
+                Outputs of the model for B windows, of any videos.
             spans (`Sequence[Span]`):
-                Where each lies in its video.
+                Position of each window in its video.
             threshold (`float`, `Sequence[float]` or `Tensor` of shape `(C,)`, *optional*, defaults to 0.0):
-                As in `post_process_event_localization`. What does not exceed it is left out here already: suppression
-                only lowers scores, so it could neither become an event nor lower one.
+                As in `post_process_event_localization`. Candidates at or below it are dropped here: suppression only
+                lowers scores, so they could neither become an event nor lower one.
 
         Raises:
-            ValueError: if there is not one threshold for each class.
+            ValueError: if the number of thresholds is not that of classes.
         """
         thresholds = _of_classes(threshold, outputs.logits.shape[-1])
         firsts = torch.tensor([span.first for span in spans])
@@ -353,13 +352,14 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         threshold: float | Sequence[float] | Tensor = 0.0,
         duration: float | None = None,
     ) -> dict[str, Tensor]:
-        """Events of one video from the candidates of its windows; those of one window are what
-        `post_process_event_localization` gives.
+        """Events of one video from the candidates of its windows.
+
+        For a single window they are the same as those of `post_process_event_localization`.
 
         Args:
-            windows: of one video, in order, at least one.
-            threshold: one number, or one for each class.
-            duration: length of the video in seconds, to which events are cut.
+            windows: candidates of the windows of one video, in order, at least one.
+            threshold: score that an event must exceed: one number, or one for each class.
+            duration: duration of the video in seconds, to which events are cut.
 
         Returns:
             `{"segments": (K, 2) seconds, "labels": (K,) class ids, "scores": (K,)}`, best first, on the CPU.
@@ -388,7 +388,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         return {"segments": segments[kept], "labels": labels[kept], "scores": scores[kept]}
 
     def _candidates(self, outputs, point_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidates of each video before suppression: segments (B, N, 2), scores (B, N), labels (B, N), on the CPU."""
+        """Candidates before suppression: segments (B, N, 2), scores (B, N) and labels (B, N), on the CPU."""
         logits, offsets = outputs.logits.detach().float().cpu(), outputs.offsets.detach().float().cpu()
         points = TemporalPoints(*outputs.points[0].float().cpu().unbind(-1))
         scores = logits.sigmoid() * point_mask.cpu()[..., None]
@@ -431,7 +431,7 @@ def event_list(events: Mapping[str, Any], id2label: Mapping[int, str]) -> list[d
 
 
 def _of_classes(threshold: float | Sequence[float] | Tensor, num_classes: int) -> Tensor:
-    """The score that an event of each class needs, `(C,)`."""
+    """Score that an event of each class must exceed, `(C,)`."""
     thresholds = torch.as_tensor(threshold, dtype=torch.float64, device="cpu")
     if thresholds.shape not in ((), (num_classes,)):
         raise ValueError(

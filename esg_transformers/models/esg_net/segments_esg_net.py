@@ -1,4 +1,4 @@
-"""Segments in time: the points of the temporal pyramid, offsets to segments, and their overlap."""
+"""Segments in time: points of the temporal pyramid, decoding of offsets, temporal IoU."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TemporalPoints:
-    """The points of a temporal pyramid, level after level.
+    """Points of a temporal pyramid, level after level.
 
     Args:
         positions (`Tensor` of shape `(P,)`, float32): grid positions.
@@ -20,10 +20,9 @@ class TemporalPoints:
 
     @classmethod
     def for_pyramid(cls, num_steps: int, num_levels: int, device: torch.device | None = None) -> "TemporalPoints":
-        """Points of `num_levels` levels over `num_steps` features; level `l` has one every `2**l` steps, from step 0
-        on.
+        """Points of `num_levels` levels over `num_steps` features.
 
-        The first point of every level is at step 0, without a half-stride offset, as in UnAV
+        Level `l` has a point every `2**l` steps. The first is at step 0, without a half-stride offset, as in UnAV
         (libs/modeling/loc_generators.py, commit 1609deb).
 
         >>> TemporalPoints.for_pyramid(num_steps=5, num_levels=2).positions
@@ -34,11 +33,11 @@ class TemporalPoints:
         return cls(torch.cat(positions).float(), torch.cat(strides).float())
 
     def decode(self, offsets: Tensor) -> Tensor:
-        """Segments of boundary offsets.
+        """Segments from boundary offsets.
 
         Args:
-            offsets: `(..., P, C, 2)`, distances from each point to the start and to the end, in strides of the point,
-            >= 0.
+            offsets: `(..., P, C, 2)`, distances from each point to the start and the end, in strides of the point,
+                >= 0.
 
         Returns:
             `(..., P, C, 2)`, (start, end) in grid positions.
@@ -56,7 +55,7 @@ def temporal_iou(segments: Tensor, others: Tensor, eps: float = 0.0) -> Tensor:
         eps: added to each length; the upstream C++ soft-NMS uses 1e-6 (libs/utils/csrc/nms_cpu.cpp, UnAV 1609deb).
 
     Returns:
-        `(...,)`, in [0, 1]; 0 for two segments of no length.
+        `(...,)`, in [0, 1]; 0 for two segments of zero length.
 
     >>> temporal_iou(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]))  # 1 shared, 3 covered
     tensor(0.3333)

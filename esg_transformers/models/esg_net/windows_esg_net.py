@@ -1,12 +1,11 @@
-"""Long videos: overlapping windows of features in, the candidates of all windows out, as if the network had seen all.
+"""Long videos: overlapping windows of features, and events from the candidates of all windows.
 
-Ours; the papers work on videos of a minute. A network that has learnt from crops of some length is given windows of
-about that length, each half of which is also in the next. A window answers for the points in its middle, so that every
-point of the video has one answer, from a window that sees some way to both sides of it. What is longer than a window is
-cut by its edges, and joined where two windows agree that it goes on.
+This part is this package's; the papers use videos of at most a minute. A network that was trained on crops is given
+windows of about their length, each overlapping the next by half. A window owns the points in its middle, so that every
+point of the video is predicted once, with context on both sides. An event longer than a window is cut by its edges, and
+joined where two windows agree that it continues.
 
-All positions count steps of the feature grid from the start of the video. V windows, N candidates
-of one.
+All positions are steps of the feature grid from the start of the video. V windows, N candidates of a window.
 """
 
 import math
@@ -23,19 +22,20 @@ from torch import Tensor
 from .nms_esg_net import suppress_overlapping_segments, suppression_factor
 from .segments_esg_net import temporal_iou
 
-AGREEMENT = 0.5  # overlap from which two windows mean the same event where both see it; as far may their scores differ
-EDGE = 0.1  # share of its length by which an event may miss the window's edge and still count as cut by it
+# Minimum IoU, in the part that both windows see, of two candidates for one event; also the minimum ratio of scores.
+AGREEMENT = 0.5
+EDGE = 0.1  # distance to the window's edge, as a share of its length, at which an event still counts as cut
 POOLS_AT_ONCE = 16  # windows whose candidates are suppressed together
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a window lies in its video, in steps: from `first` to before `last`.
+    """Position of a window in its video, in steps.
 
     Args:
-        first, last (`int`): what the window holds.
-        answers_from, answers_to (`int`): the points that it answers for.
-        is_last (`bool`): whether the video ends with it.
+        first, last (`int`): the steps of the window, from `first` to before `last`.
+        answers_from, answers_to (`int`): the points that the window owns, from `answers_from` to before `answers_to`.
+        is_last (`bool`): whether the video ends with this window.
     """
 
     first: int
@@ -46,12 +46,12 @@ class Span:
 
     @property
     def seen(self) -> tuple[float, float]:
-        """The positions between which an event may lie: without end where the video begins or ends."""
+        """Range of positions in which events may lie; open where the video begins or ends."""
         return (self.first or -math.inf, math.inf if self.is_last else self.last)
 
     @property
     def centres(self) -> tuple[float, float]:
-        """The positions between which the events are centred that this window gives."""
+        """Range of event centres that this window owns; open where the video begins or ends."""
         return (self.answers_from or -math.inf, math.inf if self.is_last else self.answers_to)
 
 
@@ -60,7 +60,7 @@ class WindowCandidates:
     """Candidates of one window, before suppression.
 
     Args:
-        span (`Span`): of the window.
+        span (`Span`): position of the window.
         segments (`Tensor` of shape `(N, 2)`): (start, end).
         scores (`Tensor` of shape `(N,)`): > 0.
         labels (`Tensor` of shape `(N,)`, int64): class ids.
@@ -73,7 +73,7 @@ class WindowCandidates:
 
 
 def hop_of(window_steps: int, pyramid_levels: int) -> int:
-    """Steps from one window to the next: half a window, so rounded that the points of all windows lie on one grid.
+    """Steps from one window to the next: half a window, rounded so that the points of all windows lie on one grid.
 
     >>> hop_of(window_steps=224, pyramid_levels=6)  # the coarsest points lie 32 steps apart
     96
@@ -85,16 +85,16 @@ def hop_of(window_steps: int, pyramid_levels: int) -> int:
 def feature_windows(
     blocks: Iterable[Mapping[str, Any]], window_steps: int, pyramid_levels: int
 ) -> Iterator[tuple[Span, np.ndarray | None, np.ndarray | None]]:
-    """Overlapping windows of a video's features, which come in blocks of any length; two windows are held at most.
+    """Overlapping windows of a video's features, from blocks of any length; holds at most two windows in memory.
 
     Args:
-        blocks: in order, `visual_features` `(t, Dv)` and `audio_features` `(t, Da)`; `None` for an absent stream,
-            which is absent from all.
-        window_steps: steps of a window, >= 2; the last one may be shorter, though longer than the overlap.
-        pyramid_levels: of the model; see `hop_of`.
+        blocks: in order, `visual_features` `(t, Dv)` and `audio_features` `(t, Da)`; `None` in every block for an
+            absent stream.
+        window_steps: steps of a window, >= 2; the last window may be shorter, but is longer than the overlap.
+        pyramid_levels: pyramid levels of the model; see `hop_of`.
 
     Yields:
-        where the window lies, and its visual and audio features.
+        The position of a window, and its visual and audio features.
     """
     hop = hop_of(window_steps, pyramid_levels)
     margin = (window_steps - hop) // 2
@@ -103,7 +103,7 @@ def feature_windows(
     for block in blocks:
         new = block["visual_features"], block["audio_features"]
         held = [part if old is None else np.concatenate([old, part]) for old, part in zip(held, new, strict=True)]
-        # Not before there is more than one window: the last one takes what is left.
+        # Only when more than one window is held: the last window takes the remaining steps.
         while _num_steps(held) > window_steps:
             answers_from = first + margin if first else 0
             span = Span(first, first + window_steps, answers_from, first + hop + margin, is_last=False)
@@ -116,7 +116,7 @@ def feature_windows(
 
 
 def _num_steps(streams: Sequence[Any]) -> int:
-    # Of unequal streams the processor complains.
+    # The processor refuses streams of unequal length.
     return max((len(stream) for stream in streams if stream is not None), default=0)
 
 
@@ -129,18 +129,18 @@ def suppress_windows(
     iou_threshold: float,
     min_score: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The events of a video from the candidates of its windows; of one window alone those of plain suppression.
+    """Events of a video from the candidates of its windows; for a single window, plain suppression.
 
-    Cut events are joined first. An event is then suppressed together with all candidates of the window whose points it
-    is centred among, and of the windows before and after it.
+    Cut events are joined first. Each window is then suppressed together with the windows before and after it, and keeps
+    the events whose centre it owns.
 
     Args:
-        windows: V >= 1, in order.
-        max_events: the most events of a window.
+        windows: V >= 1 windows of one video, in order.
+        max_events: maximum number of events of a window.
         method, sigma, iou_threshold, min_score: see `suppress_overlapping_segments`.
 
     Returns:
-        Segments `(K, 2)`, scores `(K,)` in falling order and labels `(K,)`.
+        Segments `(K, 2)`, scores `(K,)` in descending order and labels `(K,)`.
     """
     if len(windows) > 1:
         windows = join_cut_events(
@@ -179,17 +179,17 @@ def _padded(pools: list[list[Tensor]]) -> Tensor:
 def join_cut_events(
     windows: Sequence[WindowCandidates], factor_of: Callable[[Tensor], Tensor]
 ) -> list[WindowCandidates]:
-    """Candidates that the edges of windows have cut, joined to whole ones.
+    """Windows in which candidates cut by window edges are joined to whole events.
 
-    Of each class, the best candidate that ends where its window ends, and one of the next window, are one event if they
-    agree where both windows see it (`AGREEMENT`) and score alike; likewise the best candidate that begins where its
-    window begins, and one of the window before. The union of all that is one event, with the highest score, takes
-    their place, in the window that its centre belongs to; what overlaps a part in its window is lowered as by
-    suppression.
+    In each class, the best candidate that ends at the end of its window and one of the next window are one event if
+    they overlap enough where both windows see them and have similar scores (`AGREEMENT`); likewise the best candidate
+    that begins at the start of its window and one of the window before. The union of all parts of an event, with their
+    highest score, replaces them in the window that owns its centre; candidates that overlap a part in its window get
+    lower scores, as in suppression.
 
     Args:
-        windows: V >= 2, in order.
-        factor_of: what suppression multiplies scores by, from the overlap with a better segment.
+        windows: V >= 2 windows of one video, in order.
+        factor_of: factor of suppression from the IoU with a better segment; see `suppression_factor`.
     """
     wholes, parts = _wholes(windows)
     joined = []
@@ -215,22 +215,22 @@ def join_cut_events(
 
 
 def _wholes(windows: Sequence[WindowCandidates]) -> tuple[list[tuple[float, float, float, int]], list[list[int]]]:
-    """Unions (start, end, score, class) of candidates that windows have cut, and those candidates of each window."""
+    """Unions (start, end, score, class) of candidates cut by window edges, and the indices of these by window."""
     links = [link for index in range(len(windows) - 1) for link in _links_across(windows, index)]
     parts: list[list[int]] = [[] for _ in windows]
     for index, part in sorted({part for link in links for part in link}):
         parts[index].append(part)
-    # What is linked to the window before and what is linked to the one after may be two candidates for one event.
+    # The candidates linked to the window before and to the window after may be two candidates of one event.
     for index, window in enumerate(windows):
         labels = window.labels.tolist()
         for left, right in combinations(parts[index], 2):
-            # Most pairs are of two classes, and are passed over without computing an overlap.
+            # Most pairs are of two classes; skipping them saves the IoU.
             if labels[left] != labels[right]:
                 continue
             if temporal_iou(window.segments[left], window.segments[right]) >= AGREEMENT:
                 links.append(((index, left), (index, right)))
 
-    groups = {part: [part] for link in links for part in link}  # every part of a group has the same list
+    groups = {part: [part] for link in links for part in link}  # all parts of a group share one list
     for one, other in links:
         if groups[one] is not groups[other]:
             smaller, larger = sorted((groups[one], groups[other]), key=len)
@@ -246,7 +246,7 @@ def _wholes(windows: Sequence[WindowCandidates]) -> tuple[list[tuple[float, floa
 
 
 def _links_across(windows: Sequence[WindowCandidates], index: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Candidates of a window and of the next that are one event, as (window, candidate), where an edge cuts one."""
+    """Pairs of (window, candidate) of a window and the next that are one event, cut by an edge."""
     window, following = windows[index], windows[index + 1]
     both_see = (following.span.first, window.span.last)
     for part in _best_cut(window, side=1):
@@ -260,7 +260,7 @@ def _links_across(windows: Sequence[WindowCandidates], index: int) -> Iterator[t
 
 
 def _best_cut(window: WindowCandidates, side: int) -> list[int]:
-    """Of each class, the best candidate that the beginning (`side` 0) or the end (1) of the window cuts."""
+    """Best candidate of each class that is cut by the start (`side` 0) or the end (`side` 1) of the window."""
     edge = window.span.last if side else window.span.first
     length = window.segments[:, 1] - window.segments[:, 0]
     is_cut = (window.segments[:, side] - edge).abs() <= 1 + EDGE * length
@@ -273,7 +273,7 @@ def _best_cut(window: WindowCandidates, side: int) -> list[int]:
 
 
 def _counterpart(window: WindowCandidates, part: int, other: WindowCandidates, both_see: tuple[int, int]) -> int | None:
-    """The best candidate of another window that is the same event as far as both windows see it, or none."""
+    """Best candidate of another window that is the same event where both windows see it; `None` if there is none."""
     iou = temporal_iou(window.segments[part].clamp(*both_see), other.segments.clamp(*both_see))
     least, most = AGREEMENT * window.scores[part], window.scores[part] / AGREEMENT
     fits = (other.labels == window.labels[part]) & (iou >= AGREEMENT) & (other.scores >= least) & (other.scores <= most)

@@ -1,1 +1,1 @@
-"""The published UnAV baseline, for its checkpoints and for comparison."""
+"""The published UnAV baseline, to run its checkpoints and to compare with."""

@@ -21,7 +21,7 @@ class UnavConfig(ConfigWithCodeOnPush):
 
     Args:
         visual_size (`int`, *optional*, defaults to 2048):
-            Channels of a visual feature: 2048 for I3D (RGB and flow), 1536 for ONE-PEACE.
+            Channels of a visual feature: 2048 for I3D (RGB and RAFT flow), 1536 for ONE-PEACE.
         audio_size (`int`, *optional*, defaults to 128):
             Channels of an audio feature: 128 for VGGish, 1536 for ONE-PEACE.
         frame_rate (`float`, *optional*, defaults to 25.0):
@@ -32,13 +32,13 @@ class UnavConfig(ConfigWithCodeOnPush):
         feature_window (`int`, *optional*, defaults to 24):
             Frames that one feature covers.
         hidden_size (`int`, *optional*, defaults to 512):
-            Width of each stream; even. The pyramid holds both side by side.
+            Width of each stream; even. The pyramid concatenates both.
         num_embedding_layers (`int`, *optional*, defaults to 2):
-            Masked convolutions that bring a stream to `hidden_size`.
+            Masked convolutions that project a stream to `hidden_size`.
         max_seq_len (`int`, *optional*, defaults to 224):
-            Rows of the position table, which longer videos stretch; a multiple of `2**(pyramid_levels - 1)`.
+            Rows of the position table, interpolated for longer videos; a multiple of `2**(pyramid_levels - 1)`.
         num_attention_heads (`int`, *optional*, defaults to 4):
-            Attention heads everywhere but inside the dependency block.
+            Attention heads, except in the dependency block.
         intermediate_size (`int`, *optional*, defaults to 2048):
             Width of the feed-forward layers outside the dependency block.
         drop_path_rate (`float`, *optional*, defaults to 0.1):
@@ -48,23 +48,23 @@ class UnavConfig(ConfigWithCodeOnPush):
         pyramid_levels (`int`, *optional*, defaults to 6):
             Temporal resolutions; level `l` has one point every `2**l` steps. More levels reach longer events.
         use_dependency (`bool`, *optional*, defaults to `True`):
-            The dependency block, which relates the classes to each other and over time; `False` leaves it out.
+            Dependency block, which relates the classes to each other and over time; `False` leaves it out.
         dependency_size (`int`, *optional*, defaults to 128):
-            Width that the dependency block gives each class at each point.
+            Channels of each class at each point in the dependency block.
         head_size (`int`, *optional*, defaults to 512):
             Width of the classification and boundary heads.
         num_head_layers (`int`, *optional*, defaults to 2):
             Masked convolutions of each head before its output layer.
         prior_probability (`float`, *optional*, defaults to 0.01):
-            Class probability that the output biases start from, so that background does not dominate the first steps.
+            Initial class probability, set by the output biases, so that background does not dominate the first steps.
         focal_alpha (`float`, *optional*, defaults to 0.25):
             Weight of positives in the focal loss.
         focal_gamma (`float`, *optional*, defaults to 2.0):
-            Exponent that turns down easy examples in the focal loss.
+            Exponent of the focal loss; higher values down-weight easy examples more.
         boundary_loss_weight (`float`, *optional*, defaults to 1.0):
             Weight of the boundary (centre-DIoU) loss.
         loss_normalizer_init (`float`, *optional*, defaults to 250.0):
-            First value of the running count of positive points that the losses are divided by.
+            Initial value of the running count of positive points, by which the losses are divided.
         loss_normalizer_momentum (`float`, *optional*, defaults to 0.9):
             Momentum of that count.
 
@@ -117,21 +117,21 @@ class UnavConfig(ConfigWithCodeOnPush):
 
     @property
     def feature_grid(self) -> FeatureGrid:
-        """The clock of the features this model reads."""
+        """Feature grid of the features that this model reads."""
         return FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
 
     @property
     def feature_spec(self) -> FeatureSpec:
-        """What the features are that this model reads; a config does not know their encoder."""
+        """Feature spec of the features that this model reads; a config does not name their encoder."""
         return FeatureSpec(self.feature_grid, self.visual_size, self.audio_size)
 
     @property
     def num_hidden_layers(self) -> int:
-        """Blocks of a stream at full rate, under the name that transformers' tools ask for."""
+        """Number of blocks of a stream at full rate, under the name that transformers' tools read."""
         return self.num_stem_layers
 
     def validate_architecture(self):
-        """Refuse combinations of sizes that cannot be built, by name."""
+        """Refuse values that are out of range and combinations of sizes that cannot be built."""
         super().validate_architecture()
         FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
         check_class_names(self.id2label, self.label2id)

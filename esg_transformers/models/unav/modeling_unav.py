@@ -1,8 +1,8 @@
 """UnAV (Geng et al., CVPR 2023, arXiv 2303.12930), the published baseline, in the order of its forward pass.
 
 With a converted checkpoint (conversion/convert_unav_to_hf.py) the outputs are those of the authors' code
-(github.com/ttgeng233/UnAV, commit 1609deb) for one video at a time. In a batch every video gives what it gives alone;
-in the authors' code the dependency block mixes up the masks of videos of unequal lengths.
+(github.com/ttgeng233/UnAV, commit 1609deb) for one video at a time. Here the outputs of a video do not depend on the
+rest of its batch; in the authors' code the dependency block mixes up the masks of videos of unequal lengths.
 
 The letters of the shapes: B videos, T steps, P points on all pyramid levels, C classes, D hidden size, E channels of a
 class in the dependency block.
@@ -33,11 +33,11 @@ from .configuration_unav import UnavConfig
 
 
 class UnavMask(NamedTuple):
-    """Which steps of a sequence are real, and how far its frame goes.
+    """Masks of the real steps of a sequence and of its frame, the steps to which UnAV pads it.
 
-    UnAV pads a video to `max_seq_len` steps, a longer one to the next multiple of the coarsest stride: its frame. On
-    padded steps of the frame convolutions see what LayerNorm makes of a zero, its bias; beyond the frame they see the
-    zero. So the frame has to be known, but only one padded step after the last real one has to be computed.
+    UnAV pads a video to `max_seq_len` steps, and a longer one to the next multiple of the coarsest stride. On padded
+    steps inside the frame, convolutions read the bias of LayerNorm; beyond the frame they read 0. So the frame has to
+    be known, although only one padded step after the last real step has to be computed.
 
     Args:
         real (`Tensor` of shape `(B, T)`, bool): real steps.
@@ -67,12 +67,12 @@ def frame_length(num_steps: Tensor, max_seq_len: int, coarsest_stride: int) -> T
 
 
 def sinusoid_positions(frame: Tensor, num_steps: int, max_seq_len: int, hidden_size: int) -> Tensor:
-    """Position of each step, `(B, num_steps, hidden_size)`: a table of sines and cosines, stretched to the frame.
+    """Position of each step, `(B, num_steps, hidden_size)`, from a table of sines and cosines.
 
-    Row `t` of the table holds sin and cos, in turn, of `t / 10000 ** (2 i / hidden_size)`, over the root of
-    `hidden_size`. It is interpolated linearly to a frame longer than `max_seq_len`, as
-    `F.interpolate(..., align_corners=False)` does (libs/modeling/multimodal_backbones.py, UnAV commit 1609deb). There
-    the frame is that of the batch; here it is each video's own.
+    Row `t` of the table holds, alternating, sin and cos of `t / 10000 ** (2 i / hidden_size)`, divided by the square
+    root of `hidden_size`. For a frame longer than `max_seq_len` the table is interpolated linearly, as by
+    `F.interpolate(..., align_corners=False)` (libs/modeling/multimodal_backbones.py, UnAV commit 1609deb). There all
+    videos of a batch share a frame; here each video has its own.
 
     Args:
         frame (`Tensor` of shape `(B,)`): lengths of the frames, see `frame_length`.
@@ -123,7 +123,7 @@ class UnavConvLayer(nn.Module):
 
 
 class UnavScaledDropPath(nn.Module):
-    """A residual branch, times a learnt scale of each channel (LayerScale), skipped at random in training."""
+    """Residual branch times a learned scale per channel (LayerScale), skipped at random in training."""
 
     def __init__(self, size: int, rate: float):
         super().__init__()
@@ -135,7 +135,7 @@ class UnavScaledDropPath(nn.Module):
 
 
 class UnavProjection(nn.Module):
-    """[depthwise masked convolution, LayerNorm, linear]: what makes queries, keys or values of an attention's input."""
+    """[depthwise masked convolution, LayerNorm, linear]: projection to queries, keys or values."""
 
     def __init__(self, size: int, stride: int):
         super().__init__()
@@ -148,7 +148,7 @@ class UnavProjection(nn.Module):
 
 
 class UnavAttention(nn.Module):
-    """Multi-head attention of one sequence to another on the same clock, at the rate or at half the rate of both."""
+    """Multi-head attention of one sequence to another on the same feature grid, at full or half rate."""
 
     def __init__(self, config: UnavConfig, size: int, num_heads: int, stride: int):
         super().__init__()
@@ -172,10 +172,10 @@ class UnavAttention(nn.Module):
 
 
 class UnavBlock(GradientCheckpointingLayer):
-    """x + attention(y to x), then x + MLP(x), pre-norm: the first stream x gives keys, values and the residual.
+    """x + attention(y to x), then x + MLP(x), pre-norm: stream x gives keys, values and the residual, y the queries.
 
-    With stride 2 the result has half the rate, the residual being the maximum of three steps (padded ones, 0,
-    included). Without queries of another stream it is self-attention.
+    With stride 2 the output has half the rate, and the residual is the maximum of three steps, with 0 on padding. With
+    y = x it is self-attention.
     """
 
     def __init__(self, config: UnavConfig, size: int, num_heads: int, intermediate_size: int, stride: int = 1):
@@ -206,7 +206,7 @@ class UnavBlock(GradientCheckpointingLayer):
 
 
 class UnavStream(nn.Module):
-    """What each stream does alone: masked convolutions to D channels, positions, self-attention."""
+    """A stream before the streams meet: masked convolutions to D channels, positions, self-attention."""
 
     def __init__(self, config: UnavConfig, in_size: int):
         super().__init__()
@@ -221,7 +221,7 @@ class UnavStream(nn.Module):
         hidden_states = features
         for layer in self.embeddings:
             hidden_states = layer(hidden_states, mask)
-        # Not masked, as upstream: the bias of the LayerNorm stays on padded steps, and enters the first residual.
+        # Not masked, as upstream: LayerNorm's bias stays on padded steps and enters the first residual.
         hidden_states = hidden_states + zero_outside(mask.real, positions)
         for block in self.blocks:
             hidden_states = block(hidden_states, hidden_states, mask)
@@ -229,7 +229,7 @@ class UnavStream(nn.Module):
 
 
 class UnavCrossLevel(nn.Module):
-    """Both streams look at each other, at the full rate or going down one level of the pyramid."""
+    """Cross-attention both ways, at full rate or to the next coarser level of the pyramid."""
 
     def __init__(self, config: UnavConfig, stride: int):
         super().__init__()
@@ -242,9 +242,9 @@ class UnavCrossLevel(nn.Module):
 
 
 class UnavDependencyBlock(nn.Module):
-    """Every point as C classes of E channels, related over time within a class and over the classes of a point.
+    """Each point as C classes of E channels, related over time within a class and over the classes of a point.
 
-    There is no residual around it: what it gives replaces the features (B, T, 2 D) of a level.
+    It has no residual connection: its output replaces the features (B, T, 2 D) of a level.
     """
 
     def __init__(self, config: UnavConfig):
@@ -335,7 +335,7 @@ class UnavForEventLocalization(UnavPreTrainedModel):
         self.classification_head = UnavHead(config, config.num_labels)
         self.boundary_head = UnavHead(config, 2 * config.num_labels)
         self.level_scale = nn.ParameterList(torch.empty(()) for _ in range(config.pyramid_levels))
-        # Running count of positive points; a buffer, so that training goes on where it stopped.
+        # Running count of positive points; a buffer, so that a resumed training continues with it.
         self.register_buffer("loss_normalizer", torch.tensor(float(config.loss_normalizer_init)))
         self.post_init()
 
@@ -353,19 +353,19 @@ class UnavForEventLocalization(UnavPreTrainedModel):
         """
         Args:
             visual_features (`torch.FloatTensor` of shape `(B, T, visual_size)`):
-                Visual features; what stands on padded steps does not matter. T is any length, without the padding that
-                upstream asks for.
+                Visual features; values on padded steps are ignored. T is any length: the padding that upstream needs
+                is added here.
             audio_features (`torch.FloatTensor` of shape `(B, T, audio_size)`):
                 Audio features on the same feature grid.
             attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
-                1 for real steps, 0 for padding after them. All are real by default.
+                1 for real steps, 0 for padding after them. By default all steps are real.
             visual_mask, audio_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
-                1 for steps where the video has a picture, or sound; all real steps by default. UnAV knows no absent
-                stream: its features count as zeros.
+                1 for steps with a picture, or with sound; by default all real steps. UnAV has no rule for an absent
+                stream: its features are zeros.
             segment_labels (`torch.FloatTensor` of shape `(B, N, 2)`, *optional*):
                 True events as (start, end) in grid positions, see `FeatureGrid.to_positions`.
             class_labels (`torch.LongTensor` of shape `(B, N)`, *optional*):
-                Their class ids, -100 for padding. With both labels the loss is returned.
+                Class ids of these events, -100 for padding. With both labels the loss is returned.
 
         Raises:
             ValueError: if the features' shapes do not fit the config or each other, or only one of the labels is given.
