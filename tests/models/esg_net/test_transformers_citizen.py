@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
 from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetAttention
+from esg_transformers.models.esg_net.sharing_esg_net import add_code
 
 SIZES = {
     "num_labels": 5,
@@ -90,7 +91,7 @@ def test_half_precision_is_close_to_single_on_the_float32_features_of_the_proces
     half = EsgNetForEventLocalization.from_pretrained(tmp_path, dtype=dtype).eval()
     with torch.no_grad():
         expected, outputs = model(**batch), half(**batch)
-        evidence, half_evidence = (m._evidence_of(o.offsets, o) for m, o in ((model, expected), (half, outputs)))
+        evidence, half_evidence = (m._segment_logits(o.offsets, o) for m, o in ((model, expected), (half, outputs)))
     assert outputs.logits.dtype == dtype
     # Logits are what the head says and the evidence, each of which half precision rounds.
     torch.testing.assert_close(half_evidence, evidence, atol=tolerance, rtol=0)
@@ -242,17 +243,11 @@ save_file(events, "events.safetensors")
 """
 
 
-def test_the_code_travels_with_the_checkpoint_and_runs_without_the_package(tmp_path):
+def test_the_code_that_a_push_adds_runs_without_the_package(tmp_path):
     model, processor = model_of(), processor_of()
-    model.save_pretrained(tmp_path / "checkpoint")
-    processor.save_pretrained(tmp_path / "checkpoint")
-    modules = ("configuration", "loss", "modeling", "nms", "processing", "segments", "windows")
-    assert {path.name for path in (tmp_path / "checkpoint").iterdir()} == {
-        "config.json",
-        "model.safetensors",
-        "processor_config.json",
-        *(f"{name}_esg_net.py" for name in modules),
-    }
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "checkpoint")
+        add_code(part, tmp_path / "checkpoint")
     video = {"visual": torch.randn(12, 12), "audio": torch.randn(12, 7)}
     save_file(video, tmp_path / "features.safetensors")
     with torch.no_grad():
