@@ -1,12 +1,10 @@
 """`esg-transformers calibrate`."""
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from accelerate import Accelerator
-from transformers.utils import PROCESSOR_NAME, logging
+from transformers.utils import logging
 
 from esg_transformers.cli.checks import parse_target
 from esg_transformers.cli.devices import use_device
@@ -24,9 +22,9 @@ from esg_transformers.evaluation import (
     Target,
     choose_thresholds,
 )
-from esg_transformers.files import replacing
 from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.models.esg_net.processing_esg_net import DEFAULT_THRESHOLD
+from esg_transformers.training.calibration import processor_file, save_thresholds
 
 logger = logging.get_logger(__name__)
 
@@ -35,14 +33,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     target = target_of(*parse_target(arguments.target))
     criterion = Overlap(arguments.tiou) if arguments.collar is None else Collar(arguments.collar, arguments.collar)
-    config = Path(arguments.model) / PROCESSOR_NAME
-    if not config.is_file():
-        raise FileNotFoundError(
-            f"There is no {config}. The thresholds are written there: give the folder of a model, not its name on the "
-            "Hub (`hf download` makes one)."
-        )
+    config = processor_file(arguments.model)
     if arguments.split == "train":
-        logger.warning("A model scores too well on the videos it was trained on. Choose on others: --split validation.")
+        logger.warning("Scores on videos that the model was trained on are too high. Use others: --split validation.")
     use_device(arguments.device)
     model, processor, dataset = open_model_and_split(arguments)
     accelerator = Accelerator()
@@ -51,35 +44,31 @@ def run(arguments: argparse.Namespace) -> None:
     if not accelerator.is_main_process:
         return
     if not any(localized.true):
-        raise ValueError(f"No video of the {arguments.split} split has an event, so there is nothing to choose by.")
+        raise ValueError(
+            f"No video of the {arguments.split} split has an event to choose thresholds by. Give another split."
+        )
     hours = sum(localized.durations) / 3600
     if isinstance(target, AlarmsPerHour) and target.limit * hours < 1:
         logger.warning(
-            f"{target.limit:g} false alarms an hour are {target.limit * hours:.2f} in the {hours:.3f} hours of the "
-            f"{arguments.split} split, so not one is allowed. Choose on more video, or allow more."
+            f"{target.limit:g} false alarms per hour are {target.limit * hours:.2f} in the {hours:.3f} hours of the "
+            f"{arguments.split} split, so none is allowed. Choose on more video, or allow more."
         )
     points = choose_thresholds(localized.found, localized.true, localized.durations, target, criterion)
-    save_thresholds(config, points)
+    save_thresholds(arguments.model, points)
     print(f"{len(localized.video_ids)} videos, {sum(map(len, localized.true))} events\n")
     print(operating_point_table(points))
     if not all(point.reached for point in points.values()):
-        print("\n* The target is out of reach on this split: the threshold is the one that comes nearest.")
-    untold = sorted(set(model.config.label2id) - set(points))
-    if untold:
-        print(f"\nNeither an event nor a find of {', '.join(untold)}: the threshold stays {DEFAULT_THRESHOLD}.")
+        print("\n* Target not reached on this split; the threshold is the one that comes nearest to it.")
+    if unknown := sorted(set(model.config.label2id) - set(points)):
+        print(
+            f"\nClasses without a true or found event in this split keep the threshold {DEFAULT_THRESHOLD}: "
+            f"{', '.join(unknown)}."
+        )
     print(f"\nWrote the thresholds to {config}.")
 
 
-def save_thresholds(config: Path, points: Mapping[str, OperatingPoint]) -> None:
-    """Write what was chosen for each class into the configuration of a processor; all else in it stays."""
-    content = json.loads(config.read_text(encoding="utf-8"))
-    content["thresholds"] = {label: point.threshold for label, point in points.items()}
-    with replacing(config) as file:
-        file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
-
-
 def target_of(name: str, numbers: Sequence[float]) -> Target:
-    """The target that `parse_target` gives the name and numbers of.
+    """Target of this name, as `parse_target` splits it.
 
     >>> target_of("cost", [5.0, 1.0])
     LowestCost(miss=5.0, false_alarm=1.0)
@@ -95,7 +84,7 @@ def target_of(name: str, numbers: Sequence[float]) -> Target:
 
 
 def operating_point_table(points: Mapping[str, OperatingPoint]) -> str:
-    """What was chosen for each class and what it gives; a star where the target is not reached."""
+    """Threshold and figures of each class; a star where the target is not reached."""
     width = max(len("all classes"), *map(len, points))
     lines = [f"{'':<{width}}    threshold  precision  recall  false alarms/h  true events"]
     for label, point in points.items():

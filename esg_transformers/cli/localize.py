@@ -17,10 +17,11 @@ from esg_transformers.annotations.values import is_safe_video_id
 from esg_transformers.cli.devices import device_of, use_device
 from esg_transformers.cli.encoders import open_encoder_of_model
 from esg_transformers.cli.options import RESULT_FORMATS, SUFFIXES
-from esg_transformers.cli.sources import open_model, open_model_and_split
+from esg_transformers.cli.sources import open_model_and_split
 from esg_transformers.cli.tables import event_table, write_predictions
 from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.localization.files import files_to_localize, localize_files
+from esg_transformers.localization.model import open_model
 from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
 from esg_transformers.localization.trace import evidence_of
 from esg_transformers.media.audio import waveform_peaks

@@ -1,23 +1,16 @@
-"""Where features and events come from: a corpus folder, or annotations with feature files. And a model for them."""
+"""Sources that options name: a corpus folder, or annotations with feature files; and the model to use on them."""
 
 import argparse
 from pathlib import Path
-
-from safetensors import SafetensorError
-from transformers import AutoModel, AutoProcessor
 
 from esg_transformers.annotations.formats import read_annotations
 from esg_transformers.cli.checks import check_source
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.corpora.feature_folder import FeatureFolder
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet, read_feature_set
-from esg_transformers.hub import downloaded_model
-from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
+from esg_transformers.localization.model import LocalizationModel, open_model
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
-from esg_transformers.models.unav.modeling_unav import UnavForEventLocalization
 from esg_transformers.training.model import check_dataset
-
-LocalizationModel = EsgNetForEventLocalization | UnavForEventLocalization
 
 
 def open_source(
@@ -58,24 +51,6 @@ def named_feature_set(name: str) -> FeatureSet:
             "describes one."
         )
     return read_feature_set(name)
-
-
-def open_model(path: str) -> tuple[LocalizationModel, EsgNetProcessor]:
-    """A trained model and its processor.
-
-    Raises:
-        FileNotFoundError: if it is neither a folder nor the name of a repository.
-        OSError: if it cannot be downloaded from the Hub; says why and what to do.
-        ValueError: if what is there cannot be loaded, or is not a model of this package.
-    """
-    folder = str(downloaded_model(path))
-    try:
-        model = AutoModel.from_pretrained(folder, use_safetensors=True)
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The weights of {path} do not load: {error}. Copy or save the model again.") from error
-    if not isinstance(model, LocalizationModel):
-        raise ValueError(f"{path} holds a {type(model).__name__}, which does not localize events.")
-    return model, AutoProcessor.from_pretrained(folder)
 
 
 def open_model_and_split(

@@ -1,6 +1,7 @@
 """`esg-transformers train`."""
 
 import argparse
+from pathlib import Path
 
 from accelerate import PartialState
 
@@ -9,7 +10,7 @@ from esg_transformers.cli.sources import open_source
 from esg_transformers.cli.tables import training_summary
 from esg_transformers.files import save_figure
 from esg_transformers.training.arguments import LocalizationTrainingArguments, read_settings
-from esg_transformers.training.learning_curve import plot_learning_curve
+from esg_transformers.training.learning_curve import LEARNING_CURVE, plot_learning_curve
 from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
 
@@ -23,6 +24,6 @@ def run(arguments: argparse.Namespace) -> None:
     progress = train(model, processor, train_set, validation_set, arguments.output, settings)
     processes = PartialState()
     if processes.is_main_process:
-        save_figure(f"{arguments.output}/learning_curve.png", plot_learning_curve(progress.log))
+        save_figure(Path(arguments.output) / LEARNING_CURVE, plot_learning_curve(progress.log))
         print(training_summary(progress, arguments.output))
     processes.destroy_process_group()

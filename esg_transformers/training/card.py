@@ -1,4 +1,4 @@
-"""The model card of a trained model: what it was made of, what it reaches, and what it is not for."""
+"""Model card of a fine-tuned model: data, figures, thresholds, settings and limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from esg_transformers.annotations.events import Annotations
 from esg_transformers.evaluation import OperatingPoint
+from esg_transformers.models.esg_net.grid_esg_net import EncoderId
+from esg_transformers.training.learning_curve import LEARNING_CURVE
 
 USAGE = """\
 ```python
@@ -16,32 +18,62 @@ import esg_transformers
 localizer = pipeline("audio-visual-event-localization", model="path/to/{name}")
 localizer("video.mp4")
 ```"""
+FIGURES = "In percent. The epoch was chosen on the validation split, so the figures of that split are optimistic."
+CALIBRATION = """\
+The pipeline keeps an event whose score exceeds the threshold of its class. Thresholds maximise F1 on the validation \
+split (IoU 0.5) and are stored in `processor_config.json`; `esg-transformers calibrate` chooses others."""
+FOOTNOTE = "\\* target not reached on the validation split"
+LIMITS = """\
+The model finds only events like those of the data above, in places and with devices like those of the recordings. \
+Check the figures on videos of your own before you rely on them. Video and sound of people are personal data: record, \
+keep and share them only as the law and the people recorded allow. The model identifies no person."""
 
 
 def model_card(
     name: str,
+    base_model: str,
+    known_labels: Sequence[str],
     corpus: str,
     annotations: Annotations,
-    encoder: Mapping[str, str],
+    encoder: EncoderId | None,
     metrics: Mapping[str, Mapping[str, Any]],
     thresholds: Mapping[str, OperatingPoint],
     settings: Mapping[str, Any],
-    base_model: str | None = None,
-    known_labels: Sequence[str] = (),
 ) -> str:
-    """README.md of a model folder.
+    """Model card of a fine-tuned model, as the README.md of its folder.
 
     Args:
         name: of the model.
+        base_model: folder, or repository on the Hub, of the model that it was fine-tuned from.
+        known_labels: classes that the base model knew.
         corpus: name of the corpus that it was trained on.
         annotations: of that corpus, all splits.
-        encoder: `{"name", "version"}` of what made the features.
-        metrics: `mean_average_precision` of the splits that it was scored on; the epoch was chosen on `validation`.
-        thresholds: what was chosen for each class on the validation split.
+        encoder: of the features; None if not known.
+        metrics: `mean_average_precision` of each scored split; the epoch was chosen on `validation`.
+        thresholds: by class, as chosen on the validation split.
         settings: of the training run.
-        base_model: the model that it was fine-tuned from, if there was one.
-        known_labels: the classes whose weights came from there.
     """
+    known = f"It knew {', '.join(known_labels)} before." if known_labels else "It knew none of the classes before."
+    name_and_version = ("not known", "not known") if encoder is None else (encoder.name, encoder.version)
+    sections = [
+        f"---\n{_metadata(name, base_model, corpus, metrics)}\n---\n\n# {name}",
+        "Finds events that are both seen and heard in a video: class, start, end and score of each. An ESG-Net "
+        "([arXiv 2507.09945](https://arxiv.org/abs/2507.09945)) of `esg_transformers`, fine-tuned from "
+        f"`{base_model}`. {known}",
+        "Classes: {}. Features: encoder {}, version {}.".format(", ".join(annotations.labels), *name_and_version),
+        USAGE.format(name=name),
+        "## Data\n\n" + _data_table(annotations),
+        f"## Figures\n\n{FIGURES}\n\n" + _metric_table(metrics),
+        f"## Calibration\n\n{CALIBRATION}\n\n" + _threshold_table(thresholds) + f"\n\n{FOOTNOTE}",
+        f"## Training\n\n![learning curve]({LEARNING_CURVE})\n\n"
+        + "\n".join(f"- `{key}`: {value}" for key, value in settings.items()),
+        f"## Limits and privacy\n\n{LIMITS}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _metadata(name: str, base_model: str, corpus: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """The YAML header, which the Hub reads."""
     results = [
         EvalResult(
             task_type="audio-visual-event-localization",
@@ -54,7 +86,7 @@ def model_card(
         )
         for split, values in metrics.items()
     ]
-    is_repository = base_model is not None and "/" in base_model and not base_model.startswith((".", "/"))
+    is_repository = "/" in base_model and not base_model.startswith((".", "/"))
     data = ModelCardData(
         library_name="transformers",
         tags=["audio-visual-event-localization", "esg_net"],
@@ -62,33 +94,7 @@ def model_card(
         model_name=name,
         eval_results=results,
     )
-    origin = "trained from random weights"
-    if base_model is not None:
-        known = (
-            f" It knew {', '.join(known_labels)} before." if known_labels else " It knew none of the classes before."
-        )
-        origin = f"fine-tuned from `{base_model}`." + known
-    sections = [
-        f"---\n{data.to_yaml()}\n---\n\n# {name}",
-        "Finds events that are both seen and heard in a video, as class, start, end and score. An ESG-Net "
-        f"([arXiv 2507.09945](https://arxiv.org/abs/2507.09945)) of `esg_transformers`, {origin}",
-        f"Classes: {', '.join(annotations.labels)}. Features: encoder {encoder['name']}, version {encoder['version']}.",
-        USAGE.format(name=name),
-        "## Data\n\n" + _data_table(annotations),
-        "## Figures\n\nPercent. The epoch was chosen on the validation split, which flatters the figures there.\n\n"
-        + _metric_table(metrics),
-        "## Calibration\n\nThe pipeline keeps an event that scores more than the threshold of its class: that of "
-        "the best F1 on the validation split (overlap of 0.5 with a true event), and are kept in "
-        "`processor_config.json`; `esg-transformers calibrate` chooses others. A star: out of reach there.\n\n"
-        + _threshold_table(thresholds),
-        "## Training\n\n![learning curve](learning_curve.png)\n\n"
-        + "\n".join(f"- `{key}`: {value}" for key, value in settings.items()),
-        "## Limits and privacy\n\nOnly events like those of the data above are found, in places and with devices like "
-        "those it was recorded with; check the figures on videos of your own before you rely on them. Video and sound "
-        "of people are personal data: record, keep and share them only as the law and those recorded allow. This model "
-        "names no person.",
-    ]
-    return "\n\n".join(sections) + "\n"
+    return str(data.to_yaml())
 
 
 def _data_table(annotations: Annotations) -> str:
@@ -133,7 +139,7 @@ def _threshold_table(thresholds: Mapping[str, OperatingPoint]) -> str:
         ]
         for label, point in thresholds.items()
     ]
-    return _table(["class", "threshold", "precision", "recall", "false alarms an hour"], rows)
+    return _table(["class", "threshold", "precision", "recall", "false alarms per hour"], rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

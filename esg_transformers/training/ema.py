@@ -1,4 +1,4 @@
-"""The running average of the weights, which is what is evaluated and saved."""
+"""Running average of the weights; evaluated and saved in place of the weights themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from torch import nn
 
 
 class AveragedWeights:
-    """Follows the trained parameters of a model: `average += (1 - decay) * (weight - average)` at each update.
+    """Exponential moving average of the trained parameters: `average += (1 - decay) * (weight - average)`.
 
-    The first update copies the weights. The decay of update n, counted from 0, is at most `(1 + n) / (10 + n)`, so that
-    a short run does not keep its random start; after 9,000 updates 0.999 is 0.999. UnAV uses 0.999 from the first step
-    on (libs/utils/train_utils.py, commit 1609deb). Buffers and frozen parameters have no average: they are the model's.
+    The first update copies the weights. The decay of update n, from 0 on, is at most `(1 + n) / (10 + n)`, so that the
+    random start of a short run is forgotten; a decay of 0.999 is reached after 9,000 updates. UnAV uses 0.999 from the
+    first step on (libs/utils/train_utils.py, commit 1609deb). Buffers and frozen parameters are not averaged.
 
     Args:
-        model: the model to follow, as it is trained: prepared by Accelerate, its parameters sharded or whole.
+        model: as it is trained: prepared by Accelerate, its parameters sharded or not.
         decay: in [0, 1).
     """
 
@@ -27,7 +27,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow one step of the optimizer."""
+        """Update the average after an optimizer step."""
         n = self.num_updates
         decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
         torch._foreach_lerp_(self._averages, [weight.detach() for weight in self._weights], 1 - decay)
@@ -35,7 +35,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def take(self, num_updates: int) -> None:
-        """Take the model's present weights for the average after so many updates: what a checkpoint gives back."""
+        """Set the average to the model's current weights, as after `num_updates` updates; used to resume."""
         for average, weight in zip(self._averages, self._weights, strict=True):
             average.copy_(weight)
         self.num_updates = num_updates
@@ -43,7 +43,7 @@ class AveragedWeights:
     @contextmanager
     @torch.no_grad()
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights inside, and its own again after, bit by bit."""
+        """Context manager: averaged weights inside, original weights restored on exit, bit by bit."""
         own = [weight.detach().clone() for weight in self._weights]
         for weight, average in zip(self._weights, self._averages, strict=True):
             weight.copy_(average)

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from esg_transformers.visualization.timeline import PALETTE
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from esg_transformers.visualization.timeline import PALETTE
+
+LEARNING_CURVE = "learning_curve.png"  # in the output folder
 
 
 def plot_learning_curve(log: Sequence[dict[str, Any]]) -> "Figure":
-    """Draw a training run, epoch by epoch: the parts of the loss, on a log scale, and the scores on validation.
+    """Figure of a training run: the parts of the loss of each epoch, on a log scale, and the scores on validation.
 
     Args:
         log: records of `training_log.jsonl`: `"epoch"`, `"loss"` and its parts, `"learning_rate"`, `"average_map"`,
@@ -25,7 +28,7 @@ def plot_learning_curve(log: Sequence[dict[str, Any]]) -> "Figure":
     from matplotlib.figure import Figure
 
     if not log:
-        raise ValueError("The log of the training run is empty: no epoch is complete.")
+        raise ValueError("The log of the training run is empty; expected a record of at least one completed epoch.")
     epochs = [record["epoch"] for record in log]
     not_losses = ("epoch", "learning_rate", "average_map", "ignored_predictions")
     losses = [name for name in log[0] if name not in not_losses and not name.startswith("mAP@")]

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA), through PEFT: few weights to train, and a model that is saved as if there were none."""
+"""Low-rank adapters (LoRA) through PEFT: few weights to train; they are merged when the model is saved."""
 
 import copy
 
@@ -9,13 +9,13 @@ from esg_transformers.training.model import class_parameters
 
 
 def add_lora(model: PreTrainedModel, rank: int) -> None:
-    """Freeze the body of a model and give each of its linear layers an adapter of this rank, in place.
+    """Freeze the body of a model and add an adapter of this rank to each of its linear layers, in place.
 
-    Heads, and what the model has of each class, are trained as they are.
+    Heads and class weights are trained without adapters.
 
     Args:
         model: not yet prepared for training.
-        rank: of the adapters; their scale is that of rank-stabilised LoRA with `lora_alpha = rank`.
+        rank: of the adapters; `lora_alpha` equals it, so that the scale of the adapters is 1.
 
     Raises:
         ImportError: if PEFT is not installed.
@@ -41,11 +41,11 @@ def add_lora(model: PreTrainedModel, rank: int) -> None:
 
 
 def merged_state_dict(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names of a model without adapters, which are added to the layers that they adapt.
+    """State of a model without adapters: each adapter is added to the weight of its layer.
 
     Args:
         model: with or without adapters.
-        weights: its state, or that of its average.
+        weights: its state, or its averaged one. Without adapters in it, it is returned as it is.
     """
     if not any("lora_" in name for name in weights):
         return weights

@@ -24,8 +24,9 @@ from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.simulation.features import simulate_splits
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.ema import AveragedWeights
-from esg_transformers.training.loop import parameter_groups, train
+from esg_transformers.training.loop import train
 from esg_transformers.training.model import new_model
+from esg_transformers.training.steps import parameter_groups
 
 NUM_STEPS, NUM_CLASSES = 224, 100
 # Functions of the profile by file and name; none calls another of the same set, so cumulative times can be added.

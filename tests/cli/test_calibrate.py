@@ -98,21 +98,21 @@ def test_a_class_that_the_split_does_not_tell_of_keeps_the_default(run, model, w
     path.write_text(json.dumps(json.loads(path.read_text()) | {"candidate_threshold": 1.0}))  # nothing is found
     code, printed, _ = run("calibrate", "--model", tmp_path / "other", source, "--target", "cost=5:1")
     assert code == 0
-    assert "\nNeither an event nor a find of alarm: the threshold stays 0.3.\n" in printed
+    assert "keep the threshold 0.3: alarm.\n" in printed
     assert json.loads(path.read_text())["thresholds"] == {"speech": 0.5}
     assert "\nspeech      *      0.500 " in printed
-    assert "\n* The target is out of reach on this split: the threshold is the one that comes nearest.\n" in printed
+    assert "\n* Target not reached on this split" in printed
 
 
 def test_scores_on_training_videos_are_warned_of(run, model, corpus, caplog):
     assert run("calibrate", "--model", model, "--corpus", corpus, "--split", "train", "--target", "f1")[0] == 0
-    assert "A model scores too well on the videos it was trained on" in caplog.text
+    assert "--split validation" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["someone/model", "nowhere"])
 def test_a_model_that_is_not_a_folder_here_is_refused(refused, corpus, name):
     message = refused("calibrate", "--model", name, "--corpus", corpus, "--target", "f1")
-    assert message.startswith(f"There is no {name}/processor_config.json. The thresholds are written there: give the")
+    assert f"{name}/processor_config.json" in message and "hf download" in message
 
 
 def test_a_split_without_events_is_refused_and_nothing_is_written(run, write_features, tmp_path):
@@ -125,7 +125,7 @@ def test_a_split_without_events_is_refused_and_nothing_is_written(run, write_fea
     source["--annotations"].write_text(json.dumps(content))
     code, _, errors = run("calibrate", "--model", tmp_path, source, "--target", "f1")
     assert code == 1
-    assert errors.endswith("error: No video of the validation split has an event, so there is nothing to choose by.\n")
+    assert "error: No video of the validation split has an event" in errors
     assert config_of(tmp_path) == before
 
 

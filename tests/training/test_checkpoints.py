@@ -38,6 +38,7 @@ MOMENTS = {"train": (loop.AveragedWeights, "update"), "evaluate": (loop, "evalua
            "sign": (checkpoints, "sha256_of")}
 
 def run(output, arguments, moment, count, kind):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background ignores it
     if moment:
         owner, name = MOMENTS[moment]
         function, left = getattr(owner, name), [count]
@@ -67,7 +68,10 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """`start(output, arguments, seconds, moment, count)`: run, kill it after so long if that is said; its exit code."""
+    """`start(output, arguments, seconds, moment, count, kind)`: exit code of a run, which may be killed.
+
+    It is killed after `seconds`, or by the signal `kind` before the call of that `count` at `moment`.
+    """
     script = tmp_path_factory.mktemp("runs") / "runs.py"
     script.write_text(RUNS)
     log = script.with_suffix(".log").open("w")
@@ -110,7 +114,7 @@ def seconds_of_a_run(start, tmp_path_factory):
 
 
 def content_of(folder):
-    """All files but the log's wall, by name."""
+    """Contents of all files, by their paths."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -21,8 +21,9 @@ from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocal
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.augmentation import TrainingCrops
-from esg_transformers.training.loop import LOG_FILE, parameter_groups, train
+from esg_transformers.training.loop import LOG_FILE, train
 from esg_transformers.training.model import class_parameters
+from esg_transformers.training.steps import parameter_groups
 
 ARGUMENTS = LocalizationTrainingArguments(
     epochs=4, warmup_epochs=2, learning_rate=5e-3, batch_size=8, ema_decay=0.9, max_steps=32, tracker="none"
@@ -210,9 +211,7 @@ def test_a_validation_set_without_events_is_refused_before_training(tmp_path, si
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, simulated, small_model, validation_set):
     arguments = replace(ARGUMENTS, learning_rate=1e30, warmup_epochs=0)
-    with pytest.raises(
-        ValueError, match=r"(The loss is (nan|inf) \(.*'classification'|The gradients of step).*Lower `learning_rate`"
-    ):
+    with pytest.raises(ValueError, match=r"(loss is (nan|inf) .*'classification'|gradients of step).*`learning_rate`"):
         train(*small_model(), simulated(24), validation_set, tmp_path / "output", arguments)
     assert not (tmp_path / "output").exists()
 
@@ -220,7 +219,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, simulated, small_model
 def test_gradients_that_are_not_finite_stop_the_run_before_they_are_used(tmp_path, simulated, small_model):
     model, processor = small_model()
     model.level_scale.register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(ValueError, match=r"The gradients of step 1 have norm (nan|inf)\. Lower `learning_rate`"):
+    with pytest.raises(ValueError, match=r"gradients of step 1 .*(nan|inf).*`learning_rate`"):
         train(model, processor, simulated(8), simulated(3), tmp_path, replace(ARGUMENTS, epochs=3))
 
 
@@ -240,7 +239,7 @@ def test_videos_without_events_are_learnt_from_and_named_as_such(tmp_path, simul
     logging.get_logger("esg_transformers").addHandler(caplog.handler)
     progress = train(*small_model(), videos, simulated(3), tmp_path, replace(ARGUMENTS, epochs=3, batch_size=1))
     assert all(math.isfinite(record["loss"]) for record in progress.log)
-    assert "No training video has an event of 1 of 2 classes, which will hardly be found: speech." in caplog.text
+    assert "No training video has an event of 1 of 2 classes: speech." in caplog.text
 
 
 def test_batches_that_are_put_together_make_the_step_of_one_batch(tmp_path, simulated, small_model):
