@@ -1,4 +1,9 @@
-"""What a training run can be told; also the options of `esg-transformers train`."""
+"""Training settings; also the options of `train` and `finetune`. No heavy library is imported here.
+
+`transformers.HfArgumentParser` builds options from a dataclass too, and reads settings from a file. It is not used: it
+imports torch, its options always carry their defaults, so that those given could not win over a file, and it cannot add
+its options to the parser of a subcommand.
+"""
 
 import argparse
 import os
@@ -7,52 +12,53 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 TRACKERS = ("auto", "none", "tensorboard", "wandb", "trackio")
 PRECISIONS = ("auto", "no", "fp16", "bf16")
+T = TypeVar("T")
 
 
-def _option(default, help: str):
+def _option(default: T, help: str) -> T:
     return field(default=default, metadata={"help": help})
 
 
 @dataclass
 class LocalizationTrainingArguments:
-    """Settings of `train`.
+    """Settings of a training run; each field's meaning is in its metadata and in `esg-transformers train --help`.
 
-    The defaults are the published UnAV recipe (configs/avel_unav100.yaml, commit 1609deb) and `stretch`, which is this
-    package's: without it, `stretch=0`, they are that recipe.
+    The defaults are the published UnAV recipe (configs/avel_unav100.yaml, commit 1609deb), except for `stretch`, which
+    this package adds: `stretch=0` gives that recipe.
 
     Raises:
-        ValueError: if a value is out of range or of another type.
+        ValueError: if a value is out of range or of the wrong type.
     """
 
-    warmup_epochs: int = _option(5, "epochs in which the learning rate rises from 0")
-    epochs: int = _option(45, "epochs in all, warm-up included; after it the learning rate falls to 0 as a cosine")
-    min_epoch_steps: int = _option(1, "steps an epoch has at least; a small set is gone over more than once for it")
-    patience: int = _option(0, "epochs without a better score after which the run ends early; 0: never")
+    warmup_epochs: int = _option(5, "epochs in which the learning rate rises linearly from 0")
+    epochs: int = _option(45, "epochs in all, warm-up included; after warm-up the rate falls to 0 as a cosine")
+    min_epoch_steps: int = _option(1, "least number of steps in an epoch; a small set is repeated to reach it")
+    patience: int = _option(0, "epochs without a better score after which training stops; 0: never")
     learning_rate: float = _option(1e-4, "highest learning rate of AdamW")
-    body_learning_rate_scale: float = _option(1.0, "share of it that all but the heads and class weights learn with")
-    weight_decay: float = _option(1e-4, "weight decay, on the weights of linear and convolution layers only")
-    batch_size: int = _option(16, "videos of one batch, in each process")
-    gradient_accumulation_steps: int = _option(1, "batches whose gradients make one step")
-    max_grad_norm: float = _option(1.0, "norm that gradients are clipped to")
+    body_learning_rate_scale: float = _option(1.0, "factor on the learning rate, but for heads and class weights")
+    weight_decay: float = _option(1e-4, "weight decay of the weights of linear and convolution layers")
+    batch_size: int = _option(16, "videos per batch and process")
+    gradient_accumulation_steps: int = _option(1, "batches per optimizer step")
+    max_grad_norm: float = _option(1.0, "largest norm of the gradients; longer ones are scaled down to it")
     ema_decay: float = _option(0.999, "decay of the averaged weights, which are evaluated and saved")
-    max_steps: int = _option(224, "feature steps of a training crop; longer videos are cut at random")
-    stretch: float = _option(0.25, "training videos run up to this share slower, or faster; 0: all as they are")
-    eval_batch_size: int = _option(16, "videos of one batch in evaluation, in each process")
+    max_steps: int = _option(224, "feature steps of the longest training crop; longer videos are cropped at random")
+    stretch: float = _option(0.25, "share by which a training video is played slower or faster at most; 0: never")
+    eval_batch_size: int = _option(16, "videos per batch and process in evaluation")
     num_workers: int = _option(0, "processes that read the corpus, for each training process")
-    mixed_precision: str = _option("auto", "no, fp16 or bf16; auto: what `accelerate launch` was told, else no")
-    gradient_checkpointing: bool = _option(False, "compute activations again in the backward pass, to save memory")
-    checkpoint_steps: int = _option(500, "steps from one checkpoint to the next; each epoch ends with one as well")
+    mixed_precision: str = _option("auto", "no, fp16 or bf16; auto: the setting of `accelerate launch`, or else no")
+    gradient_checkpointing: bool = _option(False, "recompute activations in the backward pass, to save memory")
+    checkpoint_steps: int = _option(500, "steps between two checkpoints; each epoch ends with one as well")
     keep_checkpoints: int = _option(2, "checkpoints to keep")
     tracker: str = _option("auto", f"{', '.join(TRACKERS[1:])}; auto: tensorboard if it is installed")
-    seed: int = _option(0, "seed of everything that is drawn")
+    seed: int = _option(0, "seed of all random numbers")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for setting in fields(self):
             value: Any = getattr(self, setting.name)
             wanted: Any = setting.type
@@ -68,7 +74,7 @@ class LocalizationTrainingArguments:
                 raise ValueError(f"`{name}` must be at least {lowest.get(name, 1)}; got {value}.")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"`warmup_epochs` ({self.warmup_epochs}) must be fewer than `epochs` ({self.epochs}), which count them."
+                f"`warmup_epochs` ({self.warmup_epochs}) must be fewer than `epochs` ({self.epochs}), which includes it."
             )
         if self.ema_decay >= 1:
             raise ValueError(f"`ema_decay` must be below 1; got {self.ema_decay}.")
@@ -79,15 +85,20 @@ class LocalizationTrainingArguments:
     @classmethod
     def from_file(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         given: Mapping[str, Any] | None = None,
         defaults: "LocalizationTrainingArguments | None" = None,
     ) -> "LocalizationTrainingArguments":
-        """Settings from a YAML or JSON file, `name: value`; those of `given` win, and what neither says is a default.
+        """Settings from a YAML or JSON file of `name: value`.
+
+        Args:
+            path: of the file.
+            given: settings that win over those of the file.
+            defaults: settings that neither of them names.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is not such a file, or names a setting that there is not.
+            ValueError: if it is not such a file, names an unknown setting, or a value is out of range.
         """
         path = Path(path)
         if not path.is_file():
@@ -102,7 +113,7 @@ class LocalizationTrainingArguments:
         for name in content:
             if name not in names:
                 near = get_close_matches(str(name), names, n=1) or names
-                raise ValueError(f"{path} has a setting {name!r}, which there is not; did you mean {near[0]!r}?")
+                raise ValueError(f"{path} has an unknown setting {name!r}; did you mean {near[0]!r}?")
         for setting in fields(cls):
             value = content.get(setting.name)
             if (
@@ -110,21 +121,21 @@ class LocalizationTrainingArguments:
                 and isinstance(value, str)
                 and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value)
             ):
-                content[setting.name] = float(value)  # YAML 1.1 takes 1e-4 for text
+                content[setting.name] = float(value)  # YAML 1.1 reads 1e-4 as text
         try:
             return cls(**(asdict(defaults or cls()) | content | dict(given or {})))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
 
-# Settings of `finetune` where none are given.
+# Default settings of `finetune`.
 FINETUNING = LocalizationTrainingArguments(
     epochs=30, warmup_epochs=2, min_epoch_steps=20, patience=10, learning_rate=1e-3, batch_size=8, ema_decay=0.99
 )
 
 
 def add_settings(parser: argparse.ArgumentParser, defaults: LocalizationTrainingArguments) -> None:
-    """An option for each setting of a training run, and `--config` for a file of them."""
+    """Add an option for each training setting, and `--config` for a file of settings."""
     group = parser.add_argument_group("training")
     group.add_argument("--config", metavar="FILE", help="settings in YAML or JSON; options given here win over it")
     for setting in fields(defaults):
@@ -140,7 +151,7 @@ def add_settings(parser: argparse.ArgumentParser, defaults: LocalizationTraining
 def read_settings(
     arguments: argparse.Namespace, defaults: LocalizationTrainingArguments
 ) -> LocalizationTrainingArguments:
-    """The settings of options that were given, over those of the file of `--config`, over the defaults."""
+    """Settings from the given options, else from the file of `--config`, else from the defaults."""
     given = {setting.name: vars(arguments)[setting.name] for setting in fields(defaults) if setting.name in arguments}
     if arguments.config is None:
         return LocalizationTrainingArguments(**(vars(defaults) | given))

@@ -1,6 +1,9 @@
-"""What training changes in a video each time it comes round: its speed, and the piece that is shown."""
+"""Training augmentation: random speed and random crops."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
@@ -17,24 +20,24 @@ def random_crop(
     trials: int = 200,
     crop_ratio: tuple[float, float] = (0.9, 1.0),
 ) -> Example:
-    """A random window of an example: UnAV's training crop (`truncate_feats`, libs/datasets/data_utils.py, 1609deb).
+    """Random crop of an example: UnAV's training crop (`truncate_feats`, libs/datasets/data_utils.py, 1609deb).
 
-    An example of more than `max_steps` gives a window of `max_steps`, any other one of a random length in
-    `crop_ratio` of its own. An event stays if at least `keep_ratio` of it lies in the window, and is clipped to it.
-    Windows are drawn until one keeps an event, at most `trials` times; then the last one is taken, without events. A
-    video that has no events is simply cropped.
+    An example longer than `max_steps` is cropped to `max_steps`; any other to a random share of its length in
+    `crop_ratio`. An event stays if at least `keep_ratio` of it lies in the crop, and is clipped to it. Crops are drawn
+    until one keeps an event, at most `trials` times; then the last one is taken, without events. A video without events
+    is cropped once.
 
-    Time starts anew: step 0 of the crop is at `grid.to_seconds(0)`, like step 0 of any video, and the crop's duration
-    is that of the frames its features have seen. Features are views of the example's.
+    Times are relative to the crop: its step 0 is at `grid.to_seconds(0)`, like step 0 of any video, and its duration is
+    that of the frames that its features cover. Features are views of the example's.
 
     Args:
         example: see `Example`.
         grid: the clock of its features.
         max_steps: steps of the longest crop, >= 1.
-        generator: the source of chance.
-        keep_ratio: share of an event that must be left, in (0, 1].
-        trials: windows to try, >= 1.
-        crop_ratio: least and greatest length of a crop of an example that is not too long, 0 < least <= greatest <= 1.
+        generator: source of random numbers.
+        keep_ratio: least share of an event that must be left, in (0, 1].
+        trials: crops to try, >= 1.
+        crop_ratio: least and greatest share of an example of at most `max_steps` steps, 0 < least <= greatest <= 1.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -64,7 +67,7 @@ def random_crop(
             break
     crop = slice(first, first + length)
     shift = first * grid.step
-    # On a grid whose windows hardly overlap, the window's last grid position lies after the last frame that was seen.
+    # Where the windows of a grid hardly overlap, the crop's last grid position lies after its last frame.
     num_frames = max((length - 1) * grid.stride + grid.window, length * grid.stride + grid.window / 2)
     return Example(
         video_id=example["video_id"],
@@ -77,16 +80,16 @@ def random_crop(
 
 
 def random_stretch(example: Example, grid: FeatureGrid, stretch: float, generator: np.random.Generator) -> Example:
-    """An example that runs slower or faster, by up to `1 + stretch` times, as likely the one as the other.
+    """Time stretch of an example by a random factor in `[1 / (1 + stretch), 1 + stretch]`.
 
-    All times are multiplied by one factor, drawn evenly on a logarithmic scale. Features are read off where the steps
-    of `grid` then fall, on the straight line between the two nearest.
+    All times are multiplied by the factor, which is drawn uniformly on a logarithmic scale: slower is as likely as
+    faster. Features are interpolated linearly at the steps of `grid`.
 
     Args:
         example: see `Example`.
-        grid: the clock of its features, and of those of the result.
-        stretch: 0.25: from 4/5 to 5/4 of its length; >= 0.
-        generator: the source of chance.
+        grid: the clock of its features, and of the result's.
+        stretch: >= 0; 0.25 gives 0.8 to 1.25 times the duration.
+        generator: source of random numbers.
 
     Raises:
         ValueError: if `stretch` is negative.
@@ -95,7 +98,7 @@ def random_stretch(example: Example, grid: FeatureGrid, stretch: float, generato
         raise ValueError(f"`stretch` must be at least 0; got {stretch}.")
     factor = (1 + stretch) ** generator.uniform(-1.0, 1.0)
 
-    def stretched(features: np.ndarray | None) -> np.ndarray | None:
+    def stretched(features: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
         if features is None:
             return None
         last = len(features) - 1
@@ -117,20 +120,20 @@ def random_stretch(example: Example, grid: FeatureGrid, stretch: float, generato
     )
 
 
-class TrainingCrops(Dataset):
-    """A data set's examples, each at a random speed and cropped at random, in every epoch anew.
+class TrainingCrops(Dataset[Example]):
+    """Examples of a data set with random speed and random crops, different in every epoch.
 
-    See `random_stretch` and `random_crop`; a video that is slowed down is cropped to `max_steps` like any other.
-
-    What is drawn depends on the seed, the epoch and the index alone, not on the process or the order.
+    See `random_stretch` and `random_crop`; a stretched video is cropped to `max_steps` like any other. The random
+    numbers of an example depend on the seed, the epoch and its index alone, not on the process or the order.
 
     Args:
-        dataset: of examples.
-        grid: their clock.
+        dataset: of the examples.
+        grid: the clock of their features.
         max_steps: steps of the longest crop.
-        seed: of the crops.
+        seed: of the random numbers.
         stretch: see `random_stretch`.
-        repeats: crops of each example in an epoch; that many times as long is this data set.
+        repeats: crops of each example in an epoch; the length of this data set is that many times the length of
+            `dataset`.
     """
 
     def __init__(

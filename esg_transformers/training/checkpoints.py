@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: safetensors and JSON, whole or not there, verified before they are used."""
+"""Checkpoints of a training run: safetensors and JSON, complete or absent, verified before use."""
 
 import json
 import os
@@ -28,19 +28,20 @@ from esg_transformers.training.ema import AveragedWeights
 logger = logging.get_logger(__name__)
 
 WEIGHTS, AVERAGE, OPTIMIZER, STATE = "model.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # on the main process; nothing on the others
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # on the main process; empty on the others
 
 
 class Checkpoints:
-    """The checkpoints of one run, `step-00000012` and so on in one folder.
+    """The checkpoints of one run: `step-00000012` and so on in one folder.
 
-    A checkpoint holds the weights, their average, the optimizer's state and, as JSON, where the run stands, with the
-    size and sha256 of each file. No state of chance is in it: what a step draws follows from the seed and its number.
+    A checkpoint holds the weights, their average, the optimizer's state and, as JSON, the progress of the run with the
+    size and sha256 of each file. It holds no state of random generators: the random numbers of a step follow from the
+    seed and the number of the step.
 
     Args:
-        folder: of the checkpoints; made with the first.
-        run: what makes a run the same run, as JSON: a checkpoint of another is not used.
-        keep: how many to keep.
+        folder: of the checkpoints; created with the first.
+        run: settings that identify the run, of types that JSON has; checkpoints with other settings are not used.
+        keep: number of checkpoints to keep.
         accelerator: that prepared the next two.
         model: as it is trained.
         optimizer: as prepared.
@@ -59,14 +60,14 @@ class Checkpoints:
     ):
         self.folder, self.run, self.keep = folder, json.loads(json.dumps(run)), keep
         self.accelerator, self.model, self.average = accelerator, model, average
-        self.optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper hides what torch asks for
+        self.optimizer = getattr(optimizer, "optimizer", optimizer)  # torch does not take Accelerate's wrapper
         self.last_saved = -1
 
     def save(self, step: int, progress: Mapping[str, Any]) -> None:
-        """Write a checkpoint beside its place, rename it when it is whole, and remove the oldest.
+        """Write a checkpoint to a temporary folder, rename it when it is complete, and remove the oldest ones.
 
         Raises:
-            OSError: if it cannot be written, by a full disk for one; what was there before stays.
+            OSError: if it cannot be written, e.g. because the disk is full; earlier checkpoints stay.
         """
         if step == self.last_saved:
             return
@@ -86,17 +87,17 @@ class Checkpoints:
                 failure = f"The checkpoint of step {step} cannot be written to {self.folder}: {error}."
         failure = broadcast_object_list([failure])[0]
         if failure:
-            raise OSError(f"{failure} The one before stays; make room and start again to go on from it.")
+            raise OSError(f"{failure} The one before stays; free some space and run again to resume from it.")
         self.last_saved = step
 
     def resume(self) -> dict[str, Any] | None:
-        """Load the last checkpoint that is whole and of this run; None if there are none at all.
+        """Load the last checkpoint that is undamaged and of this run.
 
         Returns:
-            The `progress` it was saved with.
+            The `progress` that it was saved with; None if there are no checkpoints.
 
         Raises:
-            ValueError: if there are checkpoints, and none can be used: names the last and what is wrong with it.
+            ValueError: if there are checkpoints, but none can be used; names the last one and its fault.
         """
         found: list[Any] = [None, None]
         if self.accelerator.is_main_process:
@@ -119,7 +120,7 @@ class Checkpoints:
         set_model_state_dict(self.model, load(AVERAGE), options=options)
         self.average.take(state["num_updates"])
         set_model_state_dict(self.model, load(WEIGHTS), options=options)
-        # The fresh optimizer tells its groups; the file holds what it had learnt.
+        # Parameter groups come from the new optimizer, the state of each parameter from the file.
         learnt: dict[str, Any] = dict(get_optimizer_state_dict(self.model, self.optimizer, options=WHOLE))
         if self.accelerator.is_main_process:
             learnt["state"] = _nested(load(OPTIMIZER))
@@ -127,15 +128,16 @@ class Checkpoints:
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.last_saved = state["step"]
-        logger.info(f"Going on from {folder}.")
-        return state["progress"]
+        logger.info(f"Training resumes from {folder}.")
+        progress: dict[str, Any] = state["progress"]
+        return progress
 
     def _write(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".step-*"):  # what a kill left half written
+        for left in self.folder.glob(".step-*"):  # incomplete, left by a process that was killed
             shutil.rmtree(left)
         place = self.folder / f"step-{step:08d}"
-        if place.exists():  # one that was found damaged
+        if place.exists():  # damaged
             shutil.rmtree(place)
         with new_folder(place) as partial:
             state["files"] = {}
@@ -157,44 +159,48 @@ class Checkpoints:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 message = str(error) if isinstance(error, (OSError, ValueError)) else f"its {STATE} lacks {error}."
                 problems.append(f"{folder} cannot be used: {message}")
-                logger.warning(f"{problems[-1]} The one before is tried.")
+                logger.warning(f"{problems[-1]} Trying the one before.")
         if problems:
             raise ValueError(
-                f"{problems[0]} Of {len(problems)} checkpoints none can be used: give another output folder, or the "
+                f"{problems[0]} Of {len(problems)} checkpoints none can be used. Give another output folder, or the "
                 "settings that the run was started with."
             )
         return None
 
     def _verified(self, folder: Path) -> dict[str, Any]:
-        """What a checkpoint's JSON says, if it is of this run and its files are what was written."""
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        """State of a checkpoint, from its JSON file.
+
+        Raises:
+            ValueError: if it is of another run, or a file is missing or changed.
+        """
+        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         differing = [
             key for key in sorted(self.run.keys() | state["run"].keys()) if self.run.get(key) != state["run"].get(key)
         ]
         if differing:
-            told = "; ".join(f"{key} was {state['run'].get(key)} and is {self.run.get(key)}" for key in differing)
-            raise ValueError(f"it is of another run: {told}.")
+            changes = "; ".join(f"{key} was {state['run'].get(key)} and is {self.run.get(key)}" for key in differing)
+            raise ValueError(f"it is of another run: {changes}.")
         for name, file in state["files"].items():
             path = folder / name
             if name not in (WEIGHTS, AVERAGE, OPTIMIZER) or not path.is_file():
                 raise ValueError(f"its file {name} is missing.")
             if path.stat().st_size != file["size"] or sha256_of(path) != file["sha256"]:
-                raise ValueError(f"its file {name} is not what was written: it was truncated, or changed.")
+                raise ValueError(f"its file {name} was truncated or changed after it was written.")
         return state
 
 
 def whole_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the weights and buffers of a model in training, unsharded, on the main process's CPU.
+    """Copy of the weights and buffers of a model in training, unsharded, on the CPU of the main process.
 
-    On other processes it is empty, if there are any; all have to call it.
+    All processes must call it; on the others it is empty.
     """
-    # On the CPU torch returns the parameters themselves, which go on changing.
+    # On the CPU torch returns the parameters themselves, which training changes.
     weights: dict[str, Any] = get_model_state_dict(model, options=WHOLE)
     return {name: value.clone() for name, value in weights.items()}
 
 
 def _flat(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The optimizer's tensors by `name of parameter/name of state`."""
+    """Tensors of the optimizer's state by `parameter/key`."""
     return {
         f"{parameter}/{key}": torch.as_tensor(value)
         for parameter, state in states.items()
@@ -203,7 +209,7 @@ def _flat(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
 
 
 def _nested(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The reverse of `_flat`."""
+    """Inverse of `_flat`."""
     states: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         parameter, _, key = name.rpartition("/")

@@ -243,7 +243,7 @@ def window_steps_for(longest_crop: int, pyramid_levels: int) -> int:
     >>> window_steps_for(224, pyramid_levels=6), window_steps_for(79, pyramid_levels=6)
     (256, 128)
     """
-    coarsest = 2 ** (pyramid_levels - 1)
+    coarsest = 1 << (pyramid_levels - 1)
     return -(-(longest_crop + coarsest) // coarsest) * coarsest
 
 

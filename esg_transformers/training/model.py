@@ -1,6 +1,7 @@
-"""A model made for a data set, and whether the two fit."""
+"""New models for a data set, models for other classes, and checks that a model and a data set fit."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from accelerate.utils import set_seed
@@ -13,15 +14,15 @@ from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 
 
 def new_model(
-    dataset: VideoDataset, size: str = "base", seed: int = 0, **fields
+    dataset: VideoDataset, size: str = "base", seed: int = 0, **fields: Any
 ) -> tuple[EsgNetForEventLocalization, EsgNetProcessor]:
     """A model with random weights, and its processor, for the features and classes of a data set.
 
     Args:
-        dataset: a `VideoDataset`; its `labels` and `feature_spec` count.
+        dataset: its `labels` and `feature_spec` are used.
         size: see `EsgNetConfig.of_size`.
         seed: of the weights.
-        **fields: of `EsgNetConfig`, to differ from the size.
+        **fields: fields of `EsgNetConfig` that replace those of the size.
     """
     config = EsgNetConfig.of_size(
         size,
@@ -35,33 +36,33 @@ def new_model(
 
 
 def check_dataset(name: str, dataset: VideoDataset, model: PreTrainedModel, processor: EsgNetProcessor) -> None:
-    """Refuse a data set on another clock, of other channels, of another encoder, or with other classes than the model.
+    """Check that a data set has the features and classes of a model.
 
     Args:
-        name: of the data set, to begin the message with.
-        dataset: a `VideoDataset`; its `labels` and `feature_spec` count.
+        name: of the data set, for the error message.
+        dataset: its `labels` and `feature_spec` are used.
         model: to be trained or scored on it.
         processor: of the model.
 
     Raises:
-        ValueError: naming the difference.
+        ValueError: naming the difference in clock, channels, encoder or classes.
     """
     processor.feature_spec.check(dataset.feature_spec, name)
     config = model.config
     processor.feature_spec.check(config.feature_spec, "The model's config")
-    labels = [config.id2label[index] for index in range(config.num_labels)]
+    labels = _labels_of(model)
     if list(dataset.labels) != labels:
         differing = sorted(set(dataset.labels) ^ set(labels)) or "their order"
         raise ValueError(
             f"{name} has {len(dataset.labels)} classes and the model {len(labels)}; they differ in {differing}. "
-            "Make the model with `id2label` of the data set."
+            "Make the model with the labels of the data set, or change its labels with `with_labels`."
         )
 
 
 def class_parameters(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
-    """Parameters that grow with the number of classes, by name: the axis that does, and its entries for each class."""
+    """Parameters with entries of their own for each class, by name: the axis of the classes, and entries per class."""
     shapes = []
-    for num_labels in (model.config.num_labels, model.config.num_labels + 1):
+    for num_labels in (len(_labels_of(model)), len(_labels_of(model)) + 1):
         fields = model.config.to_dict() | {"id2label": {index: str(index) for index in range(num_labels)}}
         fields.pop("label2id", None)
         with torch.device("meta"):
@@ -76,15 +77,15 @@ def class_parameters(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
 
 
 def with_labels(model: PreTrainedModel, labels: Sequence[str], seed: int = 0) -> tuple[PreTrainedModel, list[str]]:
-    """A model for another set of classes, with the weights of `model`, and those of each class that it knows by name.
+    """A model for other classes: the weights of `model`, and new ones for classes that it does not know by name.
 
     Args:
         model: a trained model.
         labels: class names by id.
-        seed: of the weights of the classes that it does not know.
+        seed: of the new weights.
 
     Returns:
-        The new model, in evaluation mode, and the classes that it knew, in the order of `labels`.
+        The new model, in evaluation mode, and the classes that `model` knows, in the order of `labels`.
 
     Raises:
         ValueError: if `labels` is empty or holds a name twice.
@@ -93,12 +94,12 @@ def with_labels(model: PreTrainedModel, labels: Sequence[str], seed: int = 0) ->
         raise ValueError(f"`labels` must be different class names, at least one; got {list(labels)}.")
     config = model.config
     fields = config.to_dict() | {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
-    # Not the numbers that a new model of this seed starts from: if `model` did, so would the classes that it does not
-    # know, and they would be taken for those that it has learnt.
+    # Use another random stream than `new_model(seed)`. If the base model was made with the same seed, a new class would
+    # otherwise start with the initial weights of one that was trained, and be confused with it.
     set_seed(seed)
     set_seed(int(torch.randint(2**32, ())))
     adapted = type(model)(type(config).from_dict(fields)).eval()
-    old_id = {label: index for index, label in config.id2label.items()}
+    old_id = {label: index for index, label in enumerate(_labels_of(model))}
     known = [(new, old_id[label]) for new, label in enumerate(labels) if label in old_id]
     grown, weights = class_parameters(model), adapted.state_dict()
     for name, value in model.state_dict().items():
@@ -114,11 +115,12 @@ def with_labels(model: PreTrainedModel, labels: Sequence[str], seed: int = 0) ->
 
 
 def freeze(model: PreTrainedModel, names: Sequence[str]) -> None:
-    """Keep the weights of parts of a model as they are.
+    """Exclude parts of a model from training.
 
     Args:
         model: not yet prepared for training.
-        names: of parts, as `model.named_modules()` or `named_parameters()` gives them; all below a part are kept.
+        names: of modules or parameters, as in `model.named_modules()` and `model.named_parameters()`; a module includes
+            all parameters below it.
 
     Raises:
         ValueError: if there is no part of such a name, listing those of the same depth, or if nothing is left to train.
@@ -132,4 +134,10 @@ def freeze(model: PreTrainedModel, names: Sequence[str]) -> None:
         for parameter in below:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(f"With {', '.join(names)} frozen nothing is left to train.")
+        raise ValueError(f"With {', '.join(names)} frozen, nothing is left to train. Freeze fewer parts.")
+
+
+def _labels_of(model: PreTrainedModel) -> list[str]:
+    """Class names of a model by id."""
+    id2label = cast(dict[int, str], model.config.id2label)  # transformers allows other keys until it has converted them
+    return [id2label[index] for index in range(len(id2label))]

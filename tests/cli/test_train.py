@@ -51,7 +51,7 @@ def test_settings_come_from_a_file_and_options_win(run, refused, corpus, tmp_pat
     assert printed.startswith("Epoch 1 of 1 was the best")
     assert "epochs was 1 and is 3" in refused("train", options)
     settings.write_text("epoch: 3\n")
-    assert "has a setting 'epoch', which there is not; did you mean 'epochs'?" in refused("train", options)
+    assert "unknown setting 'epoch'; did you mean 'epochs'?" in refused("train", options)
 
 
 @pytest.mark.parametrize("feature_set", ["i3d-vggish", "one-peace"])

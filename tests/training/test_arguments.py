@@ -61,7 +61,7 @@ def test_settings_come_from_yaml_and_json_and_those_given_win(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epoch: 7", "has a setting 'epoch', which there is not; did you mean 'epochs'"),
+        ("epoch: 7", "unknown setting 'epoch'; did you mean 'epochs'"),
         ("epochs: many", "`epochs` must be int; got 'many'"),
         ("- epochs", "holds list; expected settings"),
         ("epochs: [", "is not a YAML or JSON file"),
