@@ -74,7 +74,7 @@ class LocalizationTrainingArguments:
                 raise ValueError(f"`{name}` must be at least {lowest.get(name, 1)}; got {value}.")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"`warmup_epochs` ({self.warmup_epochs}) must be fewer than `epochs` ({self.epochs}), which includes it."
+                f"`warmup_epochs` ({self.warmup_epochs}) must be fewer than `epochs` ({self.epochs}), which count them."
             )
         if self.ema_decay >= 1:
             raise ValueError(f"`ema_decay` must be below 1; got {self.ema_decay}.")
