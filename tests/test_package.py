@@ -39,8 +39,6 @@ MAX_BODY_OF_TRAINING = 40
 # What the redesign has not reached yet. To be emptied.
 KNOWN_BODIES = {
     "cli/localize.py:_localize_videos",
-    "training/card.py:model_card",
-    "training/loop.py:train",
 }
 KNOWN_ROOMS_WITHOUT_README = {
     "cli",
@@ -48,7 +46,6 @@ KNOWN_ROOMS_WITHOUT_README = {
     "localization",
     "media",
     "models",
-    "training",
     "visualization",
 }
 # Folders whose files are copied to a Hub repository, and the libraries that are there.

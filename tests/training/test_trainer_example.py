@@ -1,14 +1,15 @@
-"""The README's example of `transformers.Trainer`, run as it stands there, but for one epoch."""
+"""The room README's example of `transformers.Trainer`, run as it stands there, but for one epoch."""
 
 import re
 from pathlib import Path
 
 from transformers import AutoModel
 
+import esg_transformers
 from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.writing import write_corpus
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(esg_transformers.__file__).parent / "training" / "README.md"
 
 
 def test_the_example_of_the_readme_fine_tunes_a_model(tmp_path, monkeypatch, capsys, simulated, small_model):
