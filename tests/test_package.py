@@ -41,7 +41,6 @@ KNOWN_BODIES = {
     "cli/localize.py:_localize_videos",
 }
 KNOWN_ROOMS_WITHOUT_README = {
-    "cli",
     "encoders",
     "localization",
     "media",

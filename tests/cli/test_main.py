@@ -1,11 +1,15 @@
+import argparse
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 import esg_transformers
+from esg_transformers.cli import main as main_module
 from esg_transformers.cli import options
 from esg_transformers.cli.commands import COMMANDS, GROUPS
 from esg_transformers.cli.main import main
@@ -46,6 +50,19 @@ def test_the_help_lists_every_command_with_its_summary(capsys):
         group, _, last = name.rpartition(" ")
         summary = GROUPS[group] if group else command.description.splitlines()[0]
         assert f" {group or last} {summary}" in shown
+
+
+def test_the_readme_has_every_command_and_every_option_that_several_share():
+    readme = (Path(main_module.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{command}`" in readme for command in COMMANDS)
+    words = [word for command in COMMANDS.values() for word in spellings_of(command)]
+    assert all(re.search(rf"`[^`]*{word}\b", readme) for word in {word for word in words if words.count(word) > 2})
+
+
+def spellings_of(command):
+    parser = argparse.ArgumentParser(add_help=False)
+    command.add_options(parser)
+    return {word for action in parser._actions if action.help != argparse.SUPPRESS for word in action.option_strings}
 
 
 def test_the_version_is_that_of_the_package(capsys):
