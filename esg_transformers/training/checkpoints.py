@@ -74,8 +74,8 @@ class Checkpoints:
         weights = whole_state_dict(self.model)
         with self.average.in_place():
             averages = whole_state_dict(self.model)
-        learnt: dict[str, Any] = dict(get_optimizer_state_dict(self.model, self.optimizer, options=WHOLE))
-        optimizer = _flat(learnt.get("state", {}))
+        optimizer_state: dict[str, Any] = dict(get_optimizer_state_dict(self.model, self.optimizer, options=WHOLE))
+        optimizer = _flat(optimizer_state.get("state", {}))
         failure = None
         if self.accelerator.is_main_process:
             state = {"step": step, "num_updates": self.average.num_updates, "progress": progress, "run": self.run}
@@ -111,6 +111,14 @@ class Checkpoints:
         if path is None:
             return None
         folder, state = path
+        self._load(folder, state)
+        self.last_saved = state["step"]
+        logger.info(f"Training resumes from {folder}.")
+        progress: dict[str, Any] = state["progress"]
+        return progress
+
+    def _load(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """Set weights, average, optimizer and gradient scaler to those of a checkpoint."""
         several = self.accelerator.num_processes > 1
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=several)
 
@@ -121,16 +129,12 @@ class Checkpoints:
         self.average.take(state["num_updates"])
         set_model_state_dict(self.model, load(WEIGHTS), options=options)
         # Parameter groups come from the new optimizer, the state of each parameter from the file.
-        learnt: dict[str, Any] = dict(get_optimizer_state_dict(self.model, self.optimizer, options=WHOLE))
+        optimizer: dict[str, Any] = dict(get_optimizer_state_dict(self.model, self.optimizer, options=WHOLE))
         if self.accelerator.is_main_process:
-            learnt["state"] = _nested(load(OPTIMIZER))
-        set_optimizer_state_dict(self.model, self.optimizer, learnt, options=options)
+            optimizer["state"] = _nested(load(OPTIMIZER))
+        set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=options)
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.last_saved = state["step"]
-        logger.info(f"Training resumes from {folder}.")
-        progress: dict[str, Any] = state["progress"]
-        return progress
 
     def _write(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

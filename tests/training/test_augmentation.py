@@ -99,7 +99,7 @@ def test_the_same_generator_gives_the_same_crop():
 
 @pytest.mark.parametrize("wrong", [{"max_steps": 0}, {"trials": 0}, {"keep_ratio": 0.0}, {"crop_ratio": (0.9, 1.1)}])
 def test_arguments_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="A crop needs max_steps >= 1"):
+    with pytest.raises(ValueError, match="max_steps >= 1.*got"):
         random_crop(make_example(50, []), GRID, **{"max_steps": 10, "generator": np.random.default_rng(0)} | wrong)
 
 
@@ -142,5 +142,5 @@ def test_every_speed_is_drawn_slower_as_often_as_faster():
 
 
 def test_a_negative_stretch_is_refused():
-    with pytest.raises(ValueError, match=r"`stretch` must be at least 0; got -0\.1"):
+    with pytest.raises(ValueError, match=r"`stretch` .*at least 0; got -0\.1"):
         random_stretch(make_example(5, []), GRID, -0.1, np.random.default_rng(0))

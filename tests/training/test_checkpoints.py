@@ -17,12 +17,14 @@ from safetensors.torch import load_file
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = LocalizationTrainingArguments(
     epochs=3, warmup_epochs=1, learning_rate=5e-3, batch_size=8, max_steps=32, checkpoint_steps=2, tracker="none"
 )
 
-# A process that has everything imported and forks a run for each line it reads: a run starts in no time, and can be
-# killed without killing this. "moment" names a function before whose call the run kills itself, at the n-th time.
+# A process that has everything imported and forks a run for each line that it reads, so that a run starts at once and can
+# be killed alone. "moment" names a function: before its n-th call, the run sends itself the signal "kind".
 RUNS = """
 import importlib.util, json, os, signal, sys, time
 import torch
@@ -76,7 +78,7 @@ def start(tmp_path_factory):
     script.write_text(RUNS)
     log = script.with_suffix(".log").open("w")
     server = subprocess.Popen(
-        [sys.executable, str(script), str(Path(__file__).with_name("conftest.py"))],
+        [sys.executable, str(script), str(Path(__file__).parents[1] / "conftest.py")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -194,11 +196,9 @@ def test_checkpoints_of_another_run_are_refused_by_what_differs(tmp_path, simula
         (replace(arguments, learning_rate=1e-3), r"learning_rate was 0\.005 and is 0\.001"),
         (replace(arguments, epochs=5, seed=1), "epochs was 2 and is 5; seed was 0 and is 1"),
     ):
-        with pytest.raises(
-            ValueError, match=f"step-00000002 cannot be used: it is of another run: {message}"
-        ) as refusal:
+        with pytest.raises(ValueError, match=f"step-00000002 .*of another run: {message}") as refusal:
             train(*small_model(), *sets, tmp_path, changed)
-        assert "none can be used: give another output folder, or the settings" in str(refusal.value)
+        assert "output folder" in str(refusal.value) and "settings" in str(refusal.value)
     with pytest.raises(ValueError, match="of another run: the model was"):
         train(*small_model(hidden_size=16), *sets, tmp_path, arguments)
     with pytest.raises(ValueError, match="of another run: the training videos was"):
@@ -222,7 +222,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path, 
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails, as on a disk that is full
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, was[1]))
     try:
-        with pytest.raises(OSError, match=r"The checkpoint of step \d+ cannot be written .* The one before stays"):
+        with pytest.raises(OSError, match=r"step \d+ cannot be written to .*checkpoints"):
             train(*small_model(), *sets, tmp_path, replace(ARGUMENTS, checkpoint_steps=3, epochs=2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, was)

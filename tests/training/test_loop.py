@@ -25,12 +25,14 @@ from esg_transformers.training.loop import LOG_FILE, train
 from esg_transformers.training.model import class_parameters
 from esg_transformers.training.steps import parameter_groups
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = LocalizationTrainingArguments(
     epochs=4, warmup_epochs=2, learning_rate=5e-3, batch_size=8, ema_decay=0.9, max_steps=32, tracker="none"
 )
 NUM_VIDEOS = 64
 
-# What both processes of a run do. Chance that differs between processes is off.
+# Script of both processes of a run. Random numbers that differ between processes are off.
 RUN_ON_A_CORPUS = """
 import sys
 from pathlib import Path
@@ -57,11 +59,11 @@ if __name__ == "__main__":
 
 
 class PowerCut(Exception):
-    """What ends a run from outside."""
+    """Ends a run from outside."""
 
 
 class UntilPowerCut(torch.utils.data.Dataset):
-    """A data set that can be read so many times."""
+    """A data set whose examples can be read `reads` times."""
 
     def __init__(self, dataset, reads):
         self.dataset, self.reads_left = dataset, reads
@@ -153,7 +155,7 @@ def test_a_run_that_was_cut_and_started_again_ends_at_the_same_bits(
     with pytest.raises(PowerCut):
         train(*small_model(), cut_set, validation_set, tmp_path, ARGUMENTS)
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000008", "step-00000016"]
-    torch.manual_seed(123)  # another process would not have the state of chance of this one either
+    torch.manual_seed(123)  # as in another process, which has another random state
 
     resumed = train(*small_model(), train_set, validation_set, tmp_path, ARGUMENTS)
 
@@ -195,7 +197,7 @@ def test_a_data_set_that_does_not_fit_the_model_is_refused_before_anything_is_re
 ):
     sets = {"training": simulated(2), "validation": simulated(2)}
     sets[name].feature_spec = replace(sets[name].feature_spec, grid=FeatureGrid(25.0, 8, 24))
-    with pytest.raises(ValueError, match=f"The {name} set is on a feature grid of 25 frames/s, stride 8, window 24"):
+    with pytest.raises(ValueError, match=f"The {name} set .*25 frames/s, stride 8, window 24"):
         train(*small_model(), sets["training"], sets["validation"], tmp_path / "output", ARGUMENTS)
     assert not (tmp_path / "output").exists()
 
@@ -204,7 +206,7 @@ def test_a_validation_set_without_events_is_refused_before_training(tmp_path, si
     validation_set = simulated(2)
     for example in validation_set.examples:
         example["segments"], example["labels"] = np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
-    with pytest.raises(ValueError, match="No video of the validation set has an event"):
+    with pytest.raises(ValueError, match="validation set.*event"):
         train(*small_model(), UntilPowerCut(simulated(8), reads=0), validation_set, tmp_path / "output", ARGUMENTS)
     assert not (tmp_path / "output").exists()
 
@@ -239,11 +241,11 @@ def test_videos_without_events_are_learnt_from_and_named_as_such(tmp_path, simul
     logging.get_logger("esg_transformers").addHandler(caplog.handler)
     progress = train(*small_model(), videos, simulated(3), tmp_path, replace(ARGUMENTS, epochs=3, batch_size=1))
     assert all(math.isfinite(record["loss"]) for record in progress.log)
-    assert "No training video has an event of 1 of 2 classes: speech." in caplog.text
+    assert "1 of 2 classes: speech." in caplog.text
 
 
 def test_batches_that_are_put_together_make_the_step_of_one_batch(tmp_path, simulated, small_model):
-    # Chance differs between batches of another size. With no momentum each batch is divided by its own positives.
+    # Batches of another size draw other random numbers. Without momentum each batch is divided by its own positives.
     def model_of():
         return small_model(drop_path_rate=0.0, feature_dropout=0.0, slot_noise=0.0, loss_normalizer_momentum=0.0)
 
@@ -306,7 +308,7 @@ def test_tensorboard_is_written_if_it_is_asked_for_and_a_missing_tracker_is_name
     train(*small_model(), *sets, tmp_path / "a", replace(ARGUMENTS, epochs=3, tracker="tensorboard"))
     assert [path for path in (tmp_path / "a" / "runs").rglob("events.out.tfevents*") if path.stat().st_size > 500]
     if not is_wandb_available():
-        with pytest.raises(ImportError, match="The tracker wandb is not installed: `pip install wandb`"):
+        with pytest.raises(ImportError, match="wandb.*`pip install wandb`"):
             train(*small_model(), *sets, tmp_path / "b", replace(ARGUMENTS, tracker="wandb"))
 
 

@@ -43,5 +43,5 @@ def test_weights_without_adapters_are_left_as_they_are(small_model):
 
 
 def test_a_rank_below_one_is_refused(small_model):
-    with pytest.raises(ValueError, match="rank of LoRA must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="rank .*at least 1; got 0"):
         add_lora(small_model()[0], 0)

@@ -29,15 +29,15 @@ def test_the_seed_alone_decides_the_weights(simulated):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"grid": FeatureGrid(25.0, 8, 24)}, "The set is on a feature grid of 25 frames/s, stride 8, window 24"),
-        ({"audio_size": 5}, "The set has 6 visual and 5 audio channels; expected 6 and 4"),
+        ({"grid": FeatureGrid(25.0, 8, 24)}, "The set .*25 frames/s, stride 8, window 24"),
+        ({"audio_size": 5}, "The set .*6 visual and 5 audio .*6 and 4"),
         (
             {"labels": ("alarm", "shout")},
-            r"The set has 2 classes and the model 2; they differ in \['shout', 'speech'\]",
+            r"The set .*2 classes .*2; .*\['shout', 'speech'\]",
         ),
-        ({"labels": ("alarm",)}, r"The set has 1 classes and the model 2; they differ in \['speech'\]"),
-        ({"labels": ("speech", "alarm")}, "they differ in their order"),
-        ({"encoder": EncoderId("simulated", "2")}, "The set has features of the encoder simulated 2; .* simulated 1"),
+        ({"labels": ("alarm",)}, r"The set .*1 classes .*2; .*\['speech'\]"),
+        ({"labels": ("speech", "alarm")}, "their order"),
+        ({"encoder": EncoderId("simulated", "2")}, "The set .*simulated 2.* simulated 1"),
     ],
 )
 def test_a_data_set_that_does_not_fit_is_refused_by_its_difference(simulated, small_model, changes, message):
@@ -60,7 +60,7 @@ def test_a_processor_that_names_no_encoder_takes_features_of_any(simulated, smal
 def test_a_processor_of_another_model_is_refused(simulated, small_model):
     model, processor = small_model()
     model.config.visual_size = 7
-    with pytest.raises(ValueError, match="config has 7 visual and 4 audio channels; expected 6 and 4"):
+    with pytest.raises(ValueError, match="config .*7 visual and 4 audio .*6 and 4"):
         check_dataset("The set", simulated(0), model, processor)
 
 
@@ -126,7 +126,7 @@ def test_the_classes_of_unav_are_carried_over_as_well(simulated):
 
 @pytest.mark.parametrize("labels", [(), ("alarm", "alarm")])
 def test_a_set_of_classes_must_name_each_once(small_model, labels):
-    with pytest.raises(ValueError, match="`labels` must be different class names"):
+    with pytest.raises(ValueError, match="`labels`.*got"):
         with_labels(small_model()[0], labels)
 
 
@@ -137,7 +137,7 @@ def test_parts_are_frozen_by_name(small_model):
     assert frozen == {name for name, _ in model.named_parameters() if name.startswith("model.embeddings.")} | {
         "level_scale"
     }
-    with pytest.raises(ValueError, match=r"no part 'model.embedding'; parts are .*model\.embeddings, model\.semantic"):
+    with pytest.raises(ValueError, match=r"'model.embedding'.*model\.embeddings, model\.semantic"):
         freeze(model, ["model.embedding"])
-    with pytest.raises(ValueError, match="nothing is left to train"):
+    with pytest.raises(ValueError, match="boundary_head.* frozen"):
         freeze(model, ["model", "classification_head", "boundary_head", "dependency_mixture", "evidence_weight"])

@@ -3,8 +3,10 @@ import os
 import subprocess
 import sys
 
-# What each of two processes does. Accelerate takes FSDP for accelerators only; torch shards on the CPU as well, so what
-# the training loop does with a sharded model is run on torch's own `fully_shard` here.
+import pytest
+
+# Script of each of two processes. Accelerate shards on accelerators only (FSDP), torch's `fully_shard` on the CPU too: it
+# shards the model here, for the parts of the training loop that meet a sharded model.
 SHARDED = """
 import json, sys
 from pathlib import Path
@@ -69,6 +71,7 @@ if accelerator.is_main_process:
 """
 
 
+@pytest.mark.slow
 def test_a_sharded_model_is_averaged_saved_and_resumed_as_one_piece(tmp_path):
     script = tmp_path / "sharded.py"
     script.write_text(SHARDED)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from transformers import AutoModel
 
 import esg_transformers
@@ -12,6 +13,7 @@ from esg_transformers.corpora.writing import write_corpus
 README = Path(esg_transformers.__file__).parent / "training" / "README.md"
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_fine_tunes_a_model(tmp_path, monkeypatch, capsys, simulated, small_model):
     [code] = re.findall(r"```python\n(# fine-tuning with transformers\.Trainer\n.*?)```", README.read_text(), re.DOTALL)
     assert len(code.splitlines()) <= 40
