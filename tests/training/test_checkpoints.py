@@ -23,8 +23,8 @@ ARGUMENTS = LocalizationTrainingArguments(
     epochs=3, warmup_epochs=1, learning_rate=5e-3, batch_size=8, max_steps=32, checkpoint_steps=2, tracker="none"
 )
 
-# A process that has everything imported and forks a run for each line that it reads, so that a run starts at once and can
-# be killed alone. "moment" names a function: before its n-th call, the run sends itself the signal "kind".
+# A process that has everything imported and forks a run for each line that it reads: a run starts at once and can be
+# killed alone. "moment" names a function: before its n-th call, the run sends itself the signal "kind".
 RUNS = """
 import importlib.util, json, os, signal, sys, time
 import torch
