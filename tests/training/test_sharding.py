@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-# Script of each of two processes. Accelerate shards on accelerators only (FSDP), torch's `fully_shard` on the CPU too, so
-# it shards the model here, for the parts of the training loop that meet a sharded model.
+# Script of each of two processes. Accelerate shards on accelerators only (FSDP); torch's `fully_shard` works on the CPU
+# too, so it shards the model here, for the parts of the training loop that meet a sharded model.
 SHARDED = """
 import json, sys
 from pathlib import Path
