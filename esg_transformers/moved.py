@@ -128,7 +128,7 @@ MOVED: dict[str, dict[str, str]] = {
         "encoders.sliding_sound": "SlidingSound",
     },
     "evidence": {
-        "localization.trace": "Evidence STREAMS evidence_of",
+        "localization.trace": "STREAMS Evidence=Trace evidence_of=trace_of",
     },
     "media.video": {
         "media.container": ("CLOCK_BREAK LONGEST_PAUSE MediaInfo probe"),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from transformers import pipeline
 
 from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli.devices import device_of, use_device
@@ -19,9 +18,7 @@ from esg_transformers.corpora.video_folder import VideoFolder
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.localization.dataset import evaluate_dataset
-from esg_transformers.localization.pipeline import TASK
-from esg_transformers.localization.trace import evidence_of
-from esg_transformers.media.audio import waveform_peaks
+from esg_transformers.localization.pipeline import open_localizer
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.simulation.clips import make_workshop_clips
@@ -94,17 +91,15 @@ def run(arguments: argparse.Namespace) -> None:
     print("5/5 Localizing the events of a clip that was not trained on")
     video_id, true = _showpiece(annotations_path)
     clip = folder / "clips" / "videos" / f"{video_id}.mp4"
-    localizer = pipeline(TASK, model=str(folder / "model"), device=device_of(arguments.device))
-    found = localizer(str(clip))
-    print(f"\n{clip}\n{event_table(found)}\n\nTrue events\n{_true_table(true)}\n")
+    localizer = open_localizer(folder / "model", device=device_of(arguments.device))
+    found = localizer.localize(clip, with_trace=True, with_waveform=True)
+    print(f"\n{clip}\n{event_table(found.events)}\n\nTrue events\n{_true_table(true)}\n")
     duration = read_unav_annotations(annotations_path).videos[video_id].duration
     timeline: dict[str, Any] = {"true_events": true, "duration": duration, "title": clip.name}
     timeline["labels"] = corpus["test"].labels
-    save_timeline_png(folder / "timeline.png", found, **timeline)
-    evidence = evidence_of(localizer, clip)
-    save_timeline_html(
-        folder / "timeline.html", found, video=clip, waveform=waveform_peaks(clip), evidence=evidence, **timeline
-    )
+    save_timeline_png(folder / "timeline.png", found.events, **timeline)
+    shown: dict[str, Any] = {"video": clip, "waveform": found.waveform, "trace": found.trace}
+    save_timeline_html(folder / "timeline.html", found.events, **shown, **timeline)
     print(f"The timeline: {folder / 'timeline.html'} (open it in a browser) and {folder / 'timeline.png'}")
 
 

@@ -17,13 +17,13 @@ from esg_transformers.cli.tables import (
     detection_table,
     error_tables,
     metric_table,
-    write_predictions,
 )
 from esg_transformers.evaluation import Overlap, detection_report, mean_average_precision
 from esg_transformers.evaluation.error_analysis import error_analysis, plot_error_analysis
 from esg_transformers.evaluation.uncertainty import bootstrap_map, compare_map, interval_tails
 from esg_transformers.files import replacing, save_figure
 from esg_transformers.localization.dataset import localize_dataset
+from esg_transformers.localization.results import write_predictions
 
 logger = logging.get_logger(__name__)
 

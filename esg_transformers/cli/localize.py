@@ -2,29 +2,27 @@
 
 import argparse
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from tqdm.auto import tqdm
-from transformers import pipeline
 from transformers.utils import logging
 
-from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.annotations.formats import FORMATS
 from esg_transformers.annotations.values import is_safe_video_id
 from esg_transformers.cli.devices import device_of, use_device
 from esg_transformers.cli.encoders import open_encoder_of_model
 from esg_transformers.cli.options import RESULT_FORMATS, SUFFIXES
 from esg_transformers.cli.sources import open_model_and_split
-from esg_transformers.cli.tables import event_table, write_predictions
+from esg_transformers.cli.tables import event_table
 from esg_transformers.localization.dataset import localize_dataset
 from esg_transformers.localization.files import files_to_localize, localize_files
 from esg_transformers.localization.model import open_model
-from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
-from esg_transformers.localization.trace import evidence_of
-from esg_transformers.media.audio import waveform_peaks
+from esg_transformers.localization.pipeline import AudioVisualEventLocalizationPipeline, open_localizer
+from esg_transformers.localization.results import annotations_of_results, write_predictions
+from esg_transformers.localization.trace import Trace
 from esg_transformers.visualization.page import MAX_VIDEO_BYTES, save_timeline_html
 from esg_transformers.visualization.timeline import save_timeline_png
 
@@ -43,37 +41,27 @@ def _localize_videos(arguments: argparse.Namespace) -> None:
     videos = {video.name: video for video in files_to_localize(arguments.videos)}
     if arguments.to and (unsafe := [video.stem for video in videos.values() if not is_safe_video_id(video.stem)]):
         raise ValueError(f"No file can be named after {unsafe[0]!r}: rename it, without / \\ : and control characters.")
-    model, processor = open_model(arguments.model)
-    spec = processor.feature_spec
-    device = device_of(arguments.device)
-    encoder = open_encoder_of_model(arguments, spec.encoder, spec.grid, device)
-    localizer = pipeline(TASK, model=model, processor=processor, encoder=encoder, device=device)
-    folder = Path(arguments.output_dir or ".")
+    localizer = _open_localizer(arguments)
+    files = _FilesOfVideos(Path(arguments.output_dir or "."), arguments.to, arguments.lanes, videos, localizer)
     if arguments.to:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.folder.mkdir(parents=True, exist_ok=True)
     lines = arguments.output if arguments.output and Path(arguments.output).suffix == ".jsonl" else None
-
-    def write_files(result: dict[str, Any], overwrite: bool) -> None:
-        for name in arguments.to:
-            path = folder / (Path(result["video"]).stem + SUFFIXES[name])
-            if overwrite or not path.exists():
-                _write_file(name, path, videos[result["video"]], result, localizer, arguments.lanes)
 
     def show(result: dict[str, Any]) -> None:
         if "error" in result:
             return
-        write_files(result, overwrite=True)
+        files.write(result, overwrite=True)
         if not arguments.to and not arguments.output:
             tqdm.write("\n".join(_table(Path(result["video"]).stem, result["events"])))
 
     try:
         results = localize_files(
-            model.name_or_path,
+            localizer,
             arguments.videos,
             lines,
-            encoder=encoder,
             num_workers=arguments.num_workers,
             on_result=show,
+            details=files.details,
             threshold=arguments.threshold,
             top_k=arguments.top_k,
             merge_gap=arguments.merge_gap,
@@ -81,11 +69,11 @@ def _localize_videos(arguments: argparse.Namespace) -> None:
         )
     except KeyboardInterrupt:
         if lines:
-            print(f"What is done is in {lines}; give the same command again to go on.", file=sys.stderr)
+            print(f"Finished results are in {lines}; run the same command again to continue.", file=sys.stderr)
         raise
     found = [result for result in results if "error" not in result]
     for result in found:
-        write_files(result, overwrite=False)  # those of videos that an earlier run localized
+        files.write(result, overwrite=False)  # those of videos that an earlier run localized
     if arguments.output and found and not lines:
         stems = [Path(result["video"]).stem for result in found]
         write_predictions(arguments.output, stems, [result["events"] for result in found])
@@ -93,8 +81,16 @@ def _localize_videos(arguments: argparse.Namespace) -> None:
     if arguments.output and (found or lines):
         print(f"Wrote {counted} to {arguments.output}.")
     if arguments.to and found:
-        print(f"Wrote {counted} to {folder}: {', '.join(arguments.to)}.")
+        print(f"Wrote {counted} to {files.folder}: {', '.join(arguments.to)}.")
     _refuse_failed(results)
+
+
+def _open_localizer(arguments: argparse.Namespace) -> AudioVisualEventLocalizationPipeline:
+    model, processor = open_model(arguments.model)
+    spec = processor.feature_spec
+    device = device_of(arguments.device)
+    encoder = open_encoder_of_model(arguments, spec.encoder, spec.grid, device)
+    return open_localizer(model, processor, encoder, device)
 
 
 def _refuse_failed(results: list[dict[str, Any]]) -> None:
@@ -110,45 +106,69 @@ def _table(video_id: str, events: list[dict[str, Any]]) -> list[str]:
     return [f"{video_id}: {len(events)} events", *([event_table(events)] if events else [])]
 
 
-def _write_file(
-    name: str,
-    path: Path,
-    video: Path,
-    result: dict[str, Any],
-    localizer: AudioVisualEventLocalizationPipeline,
-    lanes: list[str],
-) -> None:
-    """Write the result of a video in one of the formats of --to, in one step."""
+@dataclass(frozen=True)
+class _FilesOfVideos:
+    """Files that `--to` asks for, one for each video and format.
+
+    Args:
+        folder: existing folder to write to.
+        formats: keys of `SUFFIXES`.
+        lanes: fields of `Trace` that a page shows.
+        videos: paths by file name.
+        localizer: for the details of videos whose results come from an earlier run.
+    """
+
+    folder: Path
+    formats: list[str]
+    lanes: list[str]
+    videos: dict[str, Path]
+    localizer: AudioVisualEventLocalizationPipeline
+
+    @property
+    def details(self) -> list[str]:
+        """What pages show besides the events, as `localize_files` names it."""
+        if "html" not in self.formats:
+            return []
+        return ["trace", "waveform"] if self.lanes else ["waveform"]
+
+    def write(self, result: dict[str, Any], overwrite: bool) -> None:
+        """Write the files of one video; without `overwrite`, only those that do not exist."""
+        video = self.videos[result["video"]]
+        for name in self.formats:
+            path = self.folder / (video.stem + SUFFIXES[name])
+            if not overwrite and path.exists():
+                continue
+            if name == "html" and not result.keys() >= set(self.details):
+                wanted = {f"with_{detail}": True for detail in self.details}
+                again = self.localizer.localize(video, **wanted)
+                result = result | {detail: getattr(again, detail) for detail in self.details}
+            _write_file(name, path, video, result, self.lanes)
+
+
+def _write_file(name: str, path: Path, video: Path, result: dict[str, Any], lanes: list[str]) -> None:
+    """Write the result of a video in one of the formats of --to, whole or not at all."""
     if name == "html":
-        _write_page(path, video, result, localizer, lanes)
+        _write_page(path, video, result, lanes)
     elif name == "png":
         save_timeline_png(path, result["events"], duration=result["duration"], title=video.name)
     else:
-        events = tuple(Event(**event) for event in sorted(result["events"], key=lambda event: event["start"]))
-        annotated = AnnotatedVideo(video.stem, result["duration"], "test", events)
-        labels = dict.fromkeys(event.label for event in events)
-        FORMATS[RESULT_FORMATS[name]].write(Annotations({video.stem: annotated}, tuple(labels)), path)
+        events = sorted(result["events"], key=lambda event: event["start"])
+        FORMATS[RESULT_FORMATS[name]].write(annotations_of_results([video.stem], [events], [result["duration"]]), path)
 
 
-def _write_page(
-    path: Path,
-    video: Path,
-    result: dict[str, Any],
-    localizer: AudioVisualEventLocalizationPipeline,
-    lanes: list[str],
-) -> None:
+def _write_page(path: Path, video: Path, result: dict[str, Any], lanes: list[str]) -> None:
     size = video.stat().st_size
     if size > MAX_VIDEO_BYTES:
         logger.warning(
-            f"{path} is without the video: it has {size >> 20} MiB, and a page {MAX_VIDEO_BYTES >> 20} at most."
+            f"{path} does not contain the video: it has {size >> 20} MiB; a page holds at most "
+            f"{MAX_VIDEO_BYTES >> 20} MiB."
         )
-    evidence = None
-    if lanes:
-        evidence = evidence_of(localizer, video)
-        evidence = replace(
-            evidence,
-            semantic=evidence.semantic if "semantic" in lanes else None,
-            router=evidence.router if "router" in lanes else None,
+    trace: Trace | None = result.get("trace")
+    if trace is not None:
+        trace = replace(
+            trace,
+            semantic=trace.semantic if "semantic" in lanes else None,
+            router=trace.router if "router" in lanes else None,
         )
     save_timeline_html(
         path,
@@ -156,8 +176,8 @@ def _write_page(
         duration=result["duration"],
         video=video if size <= MAX_VIDEO_BYTES else None,
         title=video.name,
-        waveform=waveform_peaks(video) if "audio" in result["streams"] else None,
-        evidence=evidence,
+        waveform=result["waveform"],
+        trace=trace,
     )
 
 

@@ -19,7 +19,7 @@ FEATURE_SETS = ("i3d-vggish", "one-peace")  # of `corpora.feature_sets`
 # What `localize --to` can name, and the format that it stands for; pages and pictures are no formats of annotations.
 RESULT_FORMATS = {"json": "activitynet-results", "csv": "csv", "vtt": "webvtt", "srt": "srt", "audacity": "audacity"}
 SUFFIXES = {name: FORMATS[form].suffix for name, form in RESULT_FORMATS.items()} | {"html": ".html", "png": ".png"}
-LANES = ("semantic", "router")  # of `localization.trace.Evidence`
+LANES = ("semantic", "router")  # of `localization.trace.Trace`
 # The options that name the models of each encoder.
 MODELS_OF_ENCODER = {
     "spectral": (),

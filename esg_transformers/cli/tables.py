@@ -1,11 +1,8 @@
 """Results as text."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from esg_transformers.annotations.activitynet import write_activitynet_results
-from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Event
 from esg_transformers.training.loop import TrainingProgress
 
 
@@ -106,15 +103,3 @@ def training_summary(progress: TrainingProgress, output: str) -> str:
         f"Epoch {progress.best_epoch} of {progress.epoch} was the best: average mAP "
         f"{100 * progress.best_map:.1f} on the validation split. Its averaged weights are in {output}."
     )
-
-
-def write_predictions(
-    path: str | os.PathLike[str], video_ids: Iterable[str], events: Iterable[Sequence[Mapping[str, Any]]]
-) -> None:
-    """Write found events in the layout of ActivityNet's results (`scan_activitynet_results`); in one step."""
-    videos = {}
-    for video_id, found in zip(video_ids, events, strict=True):
-        scored = tuple(Event(event["start"], event["end"], event["label"], event["score"]) for event in found)
-        videos[video_id] = AnnotatedVideo(video_id, None, "test", scored)
-    labels = {event.label for video in videos.values() for event in video.events}
-    write_activitynet_results(Annotations(videos, tuple(sorted(labels))), path)

@@ -68,7 +68,7 @@ def localize_dataset(
     mine = [(round * num_processes + accelerator.process_index) % num_videos for round in rounds]
     subset: Dataset[Example] = torch.utils.data.Subset(cast(Dataset[Example], dataset), mine)
     loader = DataLoader(subset, batch_size=batch_size, collate_fn=list)
-    id2label = model.config.id2label
+    id2label = cast(dict[int, str], model.config.id2label)
     was_training = model.training
     model.eval()
     rows: list[tuple[int, str, Events, Events, float]] = []

@@ -1,5 +1,6 @@
-"""What the parts of ESG-Net say step by step: the classes at each semantic stage, and the weights of the experts."""
+"""Intermediate outputs of ESG-Net over a whole video: class probabilities of the semantic stages, expert weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,24 +9,25 @@ import torch
 from torch import Tensor
 
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
+from esg_transformers.models.esg_net.pipeline_esg_net import WindowTrace
 
 if TYPE_CHECKING:
-    from esg_transformers.localization.pipeline import AudioVisualEventLocalizationPipeline
+    from esg_transformers.localization.pipeline import AudioVisualEventLocalizationPipeline, VideoInput
 
 STREAMS = ("visual", "audio", "fused")
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Of one video of T steps; a model with S semantic stages, N layers of MoDE and E experts.
+class Trace:
+    """Intermediate outputs for one video of T steps; a model with S semantic stages, N layers of MoDE and E experts.
 
     Args:
-        grid (`FeatureGrid`): the clock: step `t` is centred at `grid.to_seconds(t)`.
+        grid (`FeatureGrid`): clock of the steps: step `t` is centred at `grid.to_seconds(t)`.
         labels (`tuple[str, ...]`): the C class names by id.
         semantic (`np.ndarray` of shape `(S, 3, T, C)`, float16):
             Probability of each class, by stage and stream (see `STREAMS`); `None` without ESI.
         router (`np.ndarray` of shape `(N, T, E)`, float16):
-            How much each expert counts, by layer, on the finest level of the pyramid; `None` without MoDE.
+            Weight of each expert, by layer, on the finest level of the pyramid; `None` without MoDE.
     """
 
     grid: FeatureGrid
@@ -34,39 +36,46 @@ class Evidence:
     router: np.ndarray | None
 
 
-@torch.inference_mode()
-def evidence_of(localizer: "AudioVisualEventLocalizationPipeline", video: Any) -> Evidence:
-    """The evidence behind the events that a pipeline finds in a video; long videos go window by window as there.
+def trace_of(localizer: "AudioVisualEventLocalizationPipeline", video: "VideoInput") -> Trace:
+    """Trace of a video; [`AudioVisualEventLocalizationPipeline.localize`] gives it together with the events.
 
     Args:
         localizer: a pipeline whose model is ESG-Net.
-        video: what the pipeline takes, one video.
+        video: one video, as the pipeline takes it.
 
     Raises:
-        ValueError: if the model gives neither semantic logits nor router weights, or the pipeline refuses the video.
+        ValueError: if the model has no semantic stages and no experts, or the pipeline refuses the video.
     """
-    config = localizer.model.config
-    semantic: list[Tensor] = []
-    router: list[Tensor] = []
-    for inputs in localizer.preprocess(video):
-        span = inputs["span"]
-        mine = slice(span.answers_from - span.first, span.answers_to - span.first)
-        tensors = {name: value.to(localizer.device) for name, value in inputs.items() if isinstance(value, Tensor)}
-        outputs = localizer.model(**tensors)
-        if outputs.get("semantic_logits") is not None:
-            stages = torch.stack(outputs.semantic_logits)[:, 0]  # (S, 3, T, C)
-            semantic.append(stages[:, :, mine].sigmoid().half().cpu())
-        if outputs.get("router_weights") is not None:
-            layers = torch.stack(outputs.router_weights)[:, 0]  # (N, P, E), the finest level first
-            router.append(layers[:, mine].half().cpu())
-    if not semantic and not router:
+    trace = localizer.localize(video, with_trace=True).trace
+    assert trace is not None
+    return trace
+
+
+def check_traceable(model: Any) -> None:
+    """Refuse a model that has nothing to trace.
+
+    Raises:
+        ValueError: if it has no semantic stages and no experts.
+    """
+    config = model.config
+    has_experts = getattr(config, "num_dependency_layers", 0) > 0
+    if not (getattr(config, "use_semantic_interaction", False) or has_experts):
         raise ValueError(
-            f"The model, a {type(localizer.model).__name__}, has no semantic stages and no experts to show. Use an "
-            "ESG-Net with `use_semantic_interaction`, or with `num_dependency_layers` above 0."
+            f"The model, a {type(model).__name__}, has no semantic stages and no experts to show. Use an ESG-Net with "
+            "`use_semantic_interaction`, or with `num_dependency_layers` above 0."
         )
-    return Evidence(
+
+
+def joined_trace(windows: Sequence[WindowTrace], config: Any) -> Trace:
+    """Trace of a video from those of its windows, in order; each step comes from the window that answers for it."""
+    return Trace(
         grid=config.feature_grid,
         labels=tuple(config.id2label[index] for index in range(config.num_labels)),
-        semantic=torch.cat(semantic, dim=2).numpy() if semantic else None,
-        router=torch.cat(router, dim=1).numpy() if router else None,
+        semantic=_joined([window.semantic for window in windows], dim=2),
+        router=_joined([window.router for window in windows], dim=1),
     )
+
+
+def _joined(parts: Sequence[Tensor | None], dim: int) -> np.ndarray | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present, dim=dim).numpy() if present else None

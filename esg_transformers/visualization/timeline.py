@@ -1,4 +1,4 @@
-"""A matplotlib timeline of the events of a video."""
+"""Timeline of the events of a video, drawn with matplotlib."""
 
 import math
 import os
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 from esg_transformers.files import save_figure
 
-# Twelve hues that stay apart on white and on black; a thirteenth class begins anew.
+# Twelve hues that are easy to tell apart on white and on black; a thirteenth class starts over.
 PALETTE = (
     "#3b76d6",
     "#e07b2a",
@@ -36,21 +36,22 @@ def plot_events(
     ax: "Axes | None" = None,
     title: str | None = None,
 ) -> "Axes":
-    """Draw the events of one video, one lane per class: found ones above, stronger for higher scores, true ones below.
+    """Draw the events of one video, one lane per class: found events above, more opaque for higher scores, true below.
 
     Args:
         events: found events `{"start", "end", "label", "score"}`, seconds and a score in [0, 1], which may be absent.
         true_events: true events `{"start", "end", "label"}`, drawn as hatched outlines.
-        duration: seconds the axis covers; it reaches to the last event if that ends later or this is not given.
-        labels: the classes to give a lane, from top to bottom; by default those of the events, by their first start.
-        ax: where to draw; a new figure by default.
+        duration: seconds that the axis covers; it is longer if an event ends later. By default the end of the last
+            event.
+        labels: classes that get a lane, from top to bottom; by default those of the events, by their first start.
+        ax: axes to draw on; a new figure by default.
         title: text above the axes.
 
     Returns:
         The axes; `ax.figure.savefig("events.png")` writes them to a file.
 
     Raises:
-        ValueError: if an event lacks a field, has a number out of range, or has a label that `labels` leaves out.
+        ValueError: if an event lacks a field, has a number out of range, or has a label that `labels` lacks.
 
     >>> ax = plot_events([{"start": 0.3, "end": 4.2, "label": "dog barking", "score": 0.9}], duration=10.0)
     >>> [lane.get_text() for lane in ax.get_yticklabels()]
@@ -104,14 +105,14 @@ def plot_events(
 
 
 def save_timeline_png(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     events: Sequence[dict[str, Any]],
     true_events: Sequence[dict[str, Any]] | None = None,
     duration: float | None = None,
     labels: Sequence[str] | None = None,
     title: str | None = None,
 ) -> None:
-    """Write the picture that `plot_events` draws to a PNG file, in one step."""
+    """Write the figure of `plot_events` to a PNG file, whole or not at all; arguments and errors as there."""
     from matplotlib.figure import Figure
 
     figure = plot_events(events, true_events, duration, labels, title=title).figure
@@ -121,7 +122,7 @@ def save_timeline_png(
 
 @dataclass(frozen=True)
 class Bar:
-    """One event, and the row of its lane in which no other event of its kind overlaps it."""
+    """One event, and its row in the lane; found (or true) events of one row do not overlap."""
 
     start: float
     end: float
@@ -131,7 +132,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Lane:
-    """The events of one class."""
+    """Events of one class."""
 
     label: str
     color: str
@@ -155,7 +156,7 @@ def lanes_of(
     duration: float | None,
     labels: Sequence[str] | None,
 ) -> tuple[list[Lane], float]:
-    """The lanes from top to bottom, and the seconds that they cover."""
+    """Lanes from top to bottom, and the seconds that they cover."""
     true_events = true_events or []
     _check_events("events", events)
     _check_events("true_events", true_events)
@@ -167,8 +168,8 @@ def lanes_of(
     unlisted = [label for label in seen if label not in labels]
     if unlisted:
         raise ValueError(
-            f"`labels` gives no lane to {', '.join(map(repr, unlisted))}. List every class of the events, "
-            "or pass only the events of the classes to show."
+            f"`labels` lacks {', '.join(map(repr, unlisted))}. List every class of the events, or pass only the events "
+            "of the classes to show."
         )
     lanes = [
         Lane(
@@ -184,7 +185,7 @@ def lanes_of(
 
 
 def _bars(events: list[dict[str, Any]]) -> list[Bar]:
-    """Bars of the events of one lane, from left to right; the highest scores are in the first rows."""
+    """Bars of the events of one lane, from left to right; higher scores take the first rows."""
     rows: list[list[Bar]] = []
     for event in sorted(events, key=lambda event: -(event.get("score") or 0)):
         start, end, score = float(event["start"]), float(event["end"]), event.get("score")
@@ -204,6 +205,6 @@ def _check_events(name: str, events: Sequence[dict[str, Any]]) -> None:
         if not isinstance(label, str):
             raise ValueError(f"`{name}[{i}]` has label {label!r}. Expected a `str`, the name of the class.")
         if not (isinstance(start, Real) and isinstance(end, Real) and 0 <= float(start) <= float(end) < math.inf):
-            raise ValueError(f"`{name}[{i}]` goes from {start!r} to {end!r}. Expected seconds, 0 <= start <= end.")
+            raise ValueError(f"`{name}[{i}]` starts at {start!r} and ends at {end!r}; expected 0 <= start <= end.")
         if score is not None and not (isinstance(score, Real) and 0 <= float(score) <= 1):
             raise ValueError(f"`{name}[{i}]` has score {score!r}. Expected a number from 0 to 1, or none.")

@@ -1,7 +1,10 @@
 import base64
 import json
+import re
 import shutil
+from collections import Counter
 
+import av
 import pytest
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
@@ -9,6 +12,10 @@ from esg_transformers.annotations.formats import read_annotations
 from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli import localize
 from esg_transformers.corpora.dataset import EventCorpus
+from esg_transformers.encoders import streaming
+from esg_transformers.encoders.spectral import SpectralEncoder
+from esg_transformers.localization.pipeline import open_localizer
+from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
 
 LOW = {"--threshold": 0.001}  # the model has hardly been trained
 
@@ -107,7 +114,7 @@ def test_a_page_shows_the_lanes_asked_for_and_is_without_a_video_that_is_too_lar
         assert ('"router": null' in page) == ("router" not in lanes)
     monkeypatch.setattr(localize, "MAX_VIDEO_BYTES", 1000)
     assert run("localize", video, options)[0] == 0
-    assert f"{video.stem}.html is without the video" in caplog.text
+    assert f"{video.stem}.html does not contain the video" in caplog.text
     assert '"video": null' in (tmp_path / f"{video.stem}.html").read_text()
 
 
@@ -149,7 +156,7 @@ def test_an_interrupted_run_says_how_to_go_on(run, trained, folder, tmp_path, mo
     options = {"--model": trained, "--output": tmp_path / "found.jsonl", "--to": "csv", "--output-dir": tmp_path}
     code, printed, complaints = run("localize", folder, options)
     assert (code, printed) == (130, "")
-    assert f"What is done is in {tmp_path / 'found.jsonl'}; give the same command again to go on." in complaints
+    assert f"{tmp_path / 'found.jsonl'}; run the same command again" in complaints
 
 
 @pytest.mark.parametrize("option", ["--to=html,doc", "--lanes=semantic,road", "--min-duration=soon"])
@@ -183,16 +190,14 @@ def test_options_that_do_not_go_together_are_refused(refused, trained, words, me
 def test_settings_that_do_not_fit_the_model_are_refused_before_the_work(refused, trained, video, tmp_path):
     output = tmp_path / "found.jsonl"
     options = {"--model": trained, "--output": output}
-    assert "names 'siren', which is no class of the model" in refused(
-        "localize", video, options, "--merge-gap", "siren=1"
-    )
+    assert "`merge_gap` names 'siren'" in refused("localize", video, options, "--merge-gap", "siren=1")
     assert "`min_duration` must be seconds >= 0" in refused("localize", video, options, "--min-duration=-1")
     assert not output.exists()
 
 
 def test_videos_that_cannot_be_told_apart_are_refused(refused, trained, folder, video):
     message = refused("localize", folder, folder / "a.mp4", "--model", trained)
-    assert message.startswith("Events are told apart by the name of their file; 'a' is given more than once")
+    assert "'a' is given more than once" in message
 
 
 def test_a_single_file_that_is_no_video_is_named_and_nothing_is_written(refused, trained, tmp_path):
@@ -237,3 +242,63 @@ def test_a_model_on_features_of_transformers_models_takes_videos_with_them(run, 
     assert message.endswith("Give --encoder hub with --visual-model, --audio-model or both.")
     ASTModel(ASTConfig(**sizes, num_mel_bins=16, max_length=128)).save_pretrained(ears)  # other weights
     assert "and the encoder is hub 1-none+ears@" in refused(*command[:5], "--audio-model", ears)
+
+
+def test_a_file_is_probed_decoded_encoded_and_localized_once_for_all_formats(
+    run, trained, video, tmp_path, monkeypatch
+):
+    model = shutil.copytree(trained, tmp_path / "model")
+    config = json.loads((model / "processor_config.json").read_text())
+    (model / "processor_config.json").write_text(json.dumps(config | {"window_steps": 16}))
+    num_windows = len(list(open_localizer(model).preprocess(video)))
+    assert num_windows > 1
+    calls = Counter()
+
+    def count(owner, name, key):
+        original = getattr(owner, name)
+
+        def counted(*args, **kwargs):
+            calls[key] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(av, "open", "openings")
+    count(streaming, "read_frames", "decodings of pictures")
+    count(streaming, "read_sound", "decodings of sound")
+    count(SpectralEncoder, "blocks", "encodings")
+    count(EsgNetForEventLocalization, "forward", "forward passes")
+    count(EsgNetForEventLocalization, "from_pretrained", "loads of the model")
+    options = {"--model": model, "--to": "html,json", "--lanes": "semantic,router", "--output-dir": tmp_path} | LOW
+    assert run("localize", video, options)[0] == 0
+    assert calls == {
+        "openings": 3,  # to probe, to decode the pictures, to decode the sound
+        "decodings of pictures": 1,
+        "decodings of sound": 1,
+        "encodings": 1,
+        "forward passes": num_windows,
+        "loads of the model": 1,
+    }
+    page = (tmp_path / f"{video.stem}.html").read_text()
+    for lane in ("waveform", "semantic", "router"):
+        assert f'"{lane}": {{' in page
+
+
+def test_pages_by_worker_processes_are_those_of_this_one_and_are_made_again_for_an_earlier_run(
+    run, trained, video, tmp_path
+):
+    options = {"--model": trained, "--to": "html", "--lanes": "semantic", "--output": tmp_path / "found.jsonl"} | LOW
+    page, again, expected = (tmp_path / name / f"{video.stem}.html" for name in ("workers", "again", "here"))
+    assert run("localize", video, options, "--output-dir", page.parent, "--num-workers", 1)[0] == 0
+    assert run("localize", video, options, "--output-dir", again.parent)[0] == 0
+    (tmp_path / "found.jsonl").unlink()
+    assert run("localize", video, options, "--output-dir", expected.parent)[0] == 0
+    for path in (page, again):
+        for name in ("waveform", "semantic"):
+            assert _part(path, name).keys() == _part(expected, name).keys()
+        assert _part(path, "waveform") == _part(expected, "waveform")
+
+
+def _part(page, name):
+    [data] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())
+    return json.loads(data)[name]

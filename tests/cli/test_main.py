@@ -14,7 +14,7 @@ from esg_transformers.cli import options
 from esg_transformers.cli.commands import COMMANDS, GROUPS
 from esg_transformers.cli.main import main
 from esg_transformers.corpora import feature_sets
-from esg_transformers.localization.trace import Evidence
+from esg_transformers.localization.trace import Trace
 from esg_transformers.models.esg_net import configuration_esg_net
 
 HEAVY = {"accelerate", "av", "datasets", "evaluate", "huggingface_hub", "matplotlib", "numpy", "torch", "transformers"}
@@ -102,7 +102,7 @@ def test_help_and_mistakes_of_use_import_no_heavy_library(words, code):
 def test_names_that_options_repeat_are_those_of_the_rooms():
     assert tuple(configuration_esg_net.SIZES) == options.SIZES
     assert tuple(feature_sets.FEATURE_SETS) == options.FEATURE_SETS
-    assert set(options.LANES) <= {field.name for field in fields(Evidence)}
+    assert set(options.LANES) <= {field.name for field in fields(Trace)}
 
 
 def test_the_error_of_a_command_has_its_traceback_where_transformers_is_told_to_debug(monkeypatch, capsys, tmp_path):

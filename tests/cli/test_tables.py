@@ -1,7 +1,3 @@
-import json
-
-import pytest
-
 from esg_transformers.cli.tables import (
     class_table,
     comparison_table,
@@ -10,7 +6,6 @@ from esg_transformers.cli.tables import (
     event_table,
     metric_table,
     training_summary,
-    write_predictions,
 )
 from esg_transformers.training.loop import TrainingProgress
 
@@ -115,24 +110,3 @@ def test_a_run_is_summed_up_by_its_best_epoch():
     assert summary == (
         "Epoch 7 of 9 was the best: average mAP 43.2 on the validation split. Its averaged weights are in out."
     )
-
-
-def test_predictions_are_written_in_the_layout_of_activitynet_in_one_step(tmp_path):
-    path = tmp_path / "found.json"
-    path.write_text("an older result")
-    write_predictions(path, ["a", "b"], [[{"start": 0.5, "end": 2.0, "label": "alarm", "score": 0.75}], []])
-    assert json.loads(path.read_text()) == {
-        "version": "esg-transformers",
-        "results": {"a": [{"label": "alarm", "score": 0.75, "segment": [0.5, 2.0]}], "b": []},
-        "external_data": {},
-    }
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_predictions_that_cannot_be_written_leave_the_older_ones(tmp_path):
-    path = tmp_path / "found.json"
-    path.write_text("an older result")
-    with pytest.raises(TypeError):
-        write_predictions(path, ["a"], [[{"start": 0.5, "end": 2.0, "label": "alarm", "score": object()}]])
-    assert path.read_text() == "an older result"
-    assert list(tmp_path.iterdir()) == [path]

@@ -124,7 +124,7 @@ def test_a_run_with_other_settings_or_another_model_is_refused_and_says_what_dif
     calibrated = shutil.copytree(model, tmp_path / "calibrated")
     config = json.loads((calibrated / "processor_config.json").read_text())
     (calibrated / "processor_config.json").write_text(json.dumps(config | {"thresholds": {"alarm": 0.9}}))
-    with pytest.raises(ValueError, match=r"other settings: model is \w{64} and was \w{64}\. Go on with the same"):
+    with pytest.raises(ValueError, match=r"model is \w{64} and was \w{64}"):
         localize_files(calibrated, [folder], output, threshold=0.5, merge_gap={"alarm": 1.0})
     assert output.read_bytes() == before
     localize_files(model, [folder / "c.wav"], output, threshold=0.5, merge_gap={"alarm": 1.0}, top_k=None)
@@ -142,7 +142,7 @@ def test_a_run_with_other_settings_or_another_model_is_refused_and_says_what_dif
 def test_a_file_of_something_else_is_refused_and_left_alone(model, folder, tmp_path, content, line):
     output = tmp_path / "found.jsonl"
     output.write_bytes(content)
-    with pytest.raises(ValueError, match=f"found.jsonl is not a result file to go on with: line {line} is not"):
+    with pytest.raises(ValueError, match=f"found.jsonl is not a result file .*: line {line} "):
         localize_files(model, [folder], output)
     assert output.read_bytes() == content
 
@@ -192,7 +192,7 @@ def test_a_process_that_is_killed_fails_its_file_and_the_others_are_localized(mo
 
     results = localize_files(model, [tmp_path], num_workers=1, on_result=kill_the_process)
     assert ["error" in result for result in results] == [False, True, False]
-    assert results[1]["error"].startswith("The process that localized it ended abruptly with exit code -9")
+    assert "exit code -9" in results[1]["error"]
 
 
 SCRIPT = """
@@ -228,7 +228,7 @@ def test_a_run_that_is_killed_goes_on_and_has_each_file_once(model, tmp_path):
 def test_what_is_wrong_with_the_whole_run_is_told_before_it(model, folder, tmp_path):
     for words, settings, error, message in (
         ([model, [folder, "nowhere.mp4"]], {}, FileNotFoundError, "There is no file nowhere.mp4"),
-        (["OWNER/NAME", [folder]], {}, FileNotFoundError, "No model folder at OWNER/NAME. For one on the Hub"),
+        (["OWNER/NAME", [folder]], {}, FileNotFoundError, "no model folder OWNER/NAME.*snapshot_download"),
         ([model, [folder], tmp_path / "no" / "f.jsonl"], {}, FileNotFoundError, "there is no folder .*no. Make it"),
         ([model, [folder]], {"num_workers": -1}, ValueError, "`num_workers` must be at least 0; got -1"),
         ([model, [folder]], {"top_k": 0}, ValueError, "`top_k` must be at least 1; got 0"),

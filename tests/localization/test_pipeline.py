@@ -117,7 +117,7 @@ def test_features_in_a_dict_give_the_events_of_the_same_features(localizer):
     features = make_features()
     example = {"visual_features": features.visual, "audio_features": features.audio, "duration": features.duration}
     assert localizer(example, threshold=0.0) == localizer(features, threshold=0.0)
-    with pytest.raises(ValueError, match="got a dict without 'duration'"):
+    with pytest.raises(ValueError, match="dict without 'duration'"):
         localizer({name: stream for name, stream in example.items() if name != "duration"})
     with pytest.raises(ValueError, match="got str. For video files install esg-transformers"):
         next(EsgNetPipeline.feature_blocks(localizer, "video.mp4"))
@@ -210,9 +210,9 @@ def test_gaps_are_closed_before_short_events_are_left_out(localizer, videos):
 @pytest.mark.parametrize("name", ["merge_gap", "min_duration"])
 def test_seconds_that_are_none_and_classes_that_there_are_not_are_refused(localizer, videos, name):
     for wrong in (-1, float("nan"), True, "1"):
-        with pytest.raises(ValueError, match=f"`{name}` must be seconds >= 0, or such by class name; got"):
+        with pytest.raises(ValueError, match=f"`{name}` must be seconds >= 0"):
             localizer(videos["both"], **{name: wrong})
-    with pytest.raises(ValueError, match=f"`{name}` names 'alrm', which is no class of the model. Classes: alarm, spe"):
+    with pytest.raises(ValueError, match=f"`{name}` names 'alrm', .* alarm, speech"):
         localizer(videos["both"], **{name: {"alrm": 1.0}})
 
 
@@ -264,8 +264,8 @@ def test_a_video_without_sound_or_without_picture_has_events_and_the_absent_stre
 @pytest.mark.parametrize(
     ("name", "warning"),
     [
-        ("silent", "silent.mp4 has no sound; what is found in it is found by its pictures alone."),
-        ("dark", "dark.wav has no pictures; what is found in it is found by its sound alone."),
+        ("silent", "silent.mp4 has no sound"),
+        ("dark", "dark.wav has no pictures"),
     ],
 )
 def test_an_absent_stream_is_said(localizer, videos, caplog, name, warning):
@@ -273,7 +273,8 @@ def test_an_absent_stream_is_said(localizer, videos, caplog, name, warning):
     localizer(videos["both"])
     assert not caplog.messages
     localizer(videos[name])
-    assert set(caplog.messages) == {warning}
+    [message] = set(caplog.messages)
+    assert warning in message
 
 
 def test_features_on_another_grid_are_refused(localizer):

@@ -4,10 +4,10 @@ S semantic stages, N layers of MoDE, E experts, C classes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -122,18 +122,19 @@ class EsgNetPipeline(ChunkPipeline):
         ValueError: if the features have another spec than the model's, or an argument is out of range.
     """
 
-    _load_processor = True
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_image_processor = False
+    _load_processor: Any = True
+    _load_tokenizer: Any = False
+    _load_feature_extractor: Any = False
+    _load_image_processor: Any = False
+    model: Any
+    processor: EsgNetProcessor
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         # The base class pads a batch of tensors only if there is a feature extractor, so the processor acts as one.
-        self.feature_extractor = self.processor
+        self.feature_extractor = cast(Any, self.processor)
         self.model.eval()  # not done by the base class; a model in training mode drops paths at random
-        config = self.model.config
-        self.processor.feature_spec.check(config.feature_spec, "The model's config")
+        self.processor.feature_spec.check(self.model.config.feature_spec, "The model's config")
 
     # transformers uploads a push through this method.
     def _upload_modified_files(self, working_dir: str, *args: Any, **kwargs: Any) -> Any:
@@ -147,8 +148,8 @@ class EsgNetPipeline(ChunkPipeline):
         top_k: int | None = None,
         merge_gap: Seconds | None = None,
         min_duration: Seconds | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
             raise TypeError(
                 f"Unknown arguments: {', '.join(kwargs)}. The pipeline takes `threshold`, `top_k`, `merge_gap` and "
@@ -174,7 +175,9 @@ class EsgNetPipeline(ChunkPipeline):
             )
         yield video
 
-    def preprocess(self, video: Any) -> Iterator[dict[str, Any]]:
+    # transformers types the stages of a pipeline as if each took and gave tensors alone.
+
+    def preprocess(self, video: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Model inputs of each window of a video: a batch of one, with `span`, `duration` and `is_last`."""
         yield from self.window_inputs(self.feature_blocks(video))
 
@@ -186,7 +189,7 @@ class EsgNetPipeline(ChunkPipeline):
             batch = self.processor([visual], [audio])
             yield {**batch, "span": span, "duration": float(first["duration"]), "is_last": span.is_last}
 
-    def _forward(
+    def _forward(  # type: ignore[override]
         self, inputs: Mapping[str, Any], threshold: float | None = None, with_trace: bool = False
     ) -> dict[str, Any]:
         inputs = dict(inputs)
@@ -196,7 +199,7 @@ class EsgNetPipeline(ChunkPipeline):
         windows = localize_windows(self.model, self.processor, inputs, spans, self._thresholds(threshold), with_trace)
         return {"window": windows if is_batch else windows[0], **rest}
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self,
         windows: Sequence[Mapping[str, Any]],
         threshold: float | None = None,
@@ -217,7 +220,7 @@ class EsgNetPipeline(ChunkPipeline):
         return self.processor.score_thresholds(self.model.config.id2label) if threshold is None else threshold
 
 
-def check_seconds(name: str, seconds: Any, labels: Any) -> None:
+def check_seconds(name: str, seconds: Any, labels: Collection[str]) -> None:
     """Refuse anything but seconds >= 0, or seconds by class name.
 
     Raises:
