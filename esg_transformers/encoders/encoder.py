@@ -1,4 +1,4 @@
-"""What every encoder gives, and what it takes to be one."""
+"""The interface of encoders: the protocol, the features it returns, and encoding in blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid, FeatureSpe
 
 @dataclass(frozen=True)
 class AudioVisualFeatures:
-    """The two feature sequences of a video, on one clock.
+    """Visual and audio features of a media file, or of a part of it, on one grid.
 
     Args:
-        visual (`np.ndarray` of shape `(T, Dv)`, float32): what is seen; `None` for a file without pictures.
-        audio (`np.ndarray` of shape `(T, Da)`, float32): what is heard; `None` for a file without sound.
+        visual (`np.ndarray` of shape `(T, Dv)`, float32): `None` for a file without pictures.
+        audio (`np.ndarray` of shape `(T, Da)`, float32): `None` for a file without sound.
         grid (`FeatureGrid`): the clock of both.
         duration (`float`): seconds of the whole file.
 
@@ -35,7 +35,7 @@ class AudioVisualFeatures:
     grid: FeatureGrid
     duration: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.visual is None and self.audio is None:
             raise ValueError("`visual` and `audio` are both None. Features need at least one of the two.")
         for name, stream in (("visual", self.visual), ("audio", self.audio)):
@@ -49,51 +49,52 @@ class AudioVisualFeatures:
 
 
 class AudioVisualEncoder(Protocol):
-    """Anything that turns a media file into features.
+    """Callable that turns a media file into features; any class with these two members is one.
 
-    An encoder may also have `blocks(source, num_steps)`, which yields the features of `encoder(source)` in order,
-    `num_steps` at a time and at the end what is left, each block with the duration of the whole file. With it, memory
-    need not grow with the length of the file; see [`feature_blocks`], which does without where it is missing.
+    `encoders/README.md` shows how to write one. An encoder may also have a method `blocks(source, num_steps)`, which
+    yields the features of `encoder(source)` in order, `num_steps` steps at a time (fewer in the last block), each block
+    with the duration of the whole file. With it, memory does not grow with the length of the file. [`feature_blocks`]
+    uses it, and cuts the features of the whole file if it is missing.
 
     Attributes:
         feature_spec (`FeatureSpec`):
-            What the features are: their clock, channels per step (Dv and Da), and the name and version of the encoder.
-            These are written with what was encoded, so that features of two encoders are never mixed; the version
-            changes whenever the features of the same file do.
+            Grid, channels per step (Dv and Da), and name and version of the encoder. It is stored with the features, so
+            that those of two encoders are never mixed. Change the version whenever the features of a file change.
     """
 
     feature_spec: FeatureSpec
 
     def __call__(self, source: MediaSource) -> AudioVisualFeatures:
-        """Features of a media file, float32, in each stream that the file has.
+        """Features of a media file, float32, `feature_spec.grid.num_steps(duration)` steps in each stream.
 
-        A stream has `feature_spec.grid.num_steps(duration)` steps.
+        Args:
+            source: path of the file, or its content. Give it to `probe`, `read_frames` and `read_sound` as it is: a
+                [`MediaFile`] is then probed once and decoded once.
 
         Raises:
             FileNotFoundError: if there is no file.
-            ValueError: if the file holds neither pictures nor sound that can be decoded.
+            ValueError: if neither pictures nor sound can be decoded.
         """
         ...
 
 
 def feature_blocks(encoder: AudioVisualEncoder, source: MediaSource, num_steps: int) -> Iterator[AudioVisualFeatures]:
-    """The features of `encoder(source)` from start to end, some steps at a time.
+    """Generator of the features of `encoder(source)` from start to end, in blocks.
 
-    An encoder with a method `blocks` makes them as they are asked for, in memory that does not grow with the length of
-    the file. With any other, the whole file is encoded first, and its features are cut.
+    An encoder with a method `blocks` encodes each block when it is asked for, in memory that does not grow with the
+    length of the file. Any other encoder encodes the whole file first.
 
     Args:
-        encoder: what encodes.
-        source: a media file.
-        num_steps: steps of a block, >= 1; the last block has what is left.
+        encoder: encoder of the file.
+        source: path of a media file, or its content.
+        num_steps: steps of a block, >= 1; the last block may have fewer.
 
     Yields:
-        features on the grid of the encoder, the `duration` of each that of the whole file.
+        features on the grid of the encoder; `duration` is that of the whole file.
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if `num_steps` is below 1, or the file cannot be encoded. As this is a generator, errors come when a
-            block is asked for.
+        ValueError: if `num_steps` is below 1, or the file cannot be encoded. Raised when a block is asked for.
 
     >>> from esg_transformers.models.esg_net.grid_esg_net import EncoderId
     >>> class OneNumberPerSecond:

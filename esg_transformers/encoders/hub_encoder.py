@@ -1,35 +1,8 @@
-"""Any two models of transformers as an encoder: one that sees, one that hears, on one feature grid.
+"""Encoder of two transformers models, one for pictures and one for sound, on one feature grid.
 
-The features are ours, after common practice: each model is called as its own class says, and pooled over the window of
-each feature. See [`HubEncoder`] for the rules.
-
-A network that is not in transformers, such as ONE-PEACE, becomes an encoder with a class of one's own (see
-`AudioVisualEncoder`). Here it comes as `see` and `hear`, from the pictures and from the samples of one second to 1536
-numbers, and the files have pictures and sound from start to end.
-
-```python
-import numpy as np
-from esg_transformers.encoders.encoder import AudioVisualFeatures
-from esg_transformers.media.audio import read_waveform
-from esg_transformers.media.container import probe
-from esg_transformers.media.video import read_frames
-from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
-
-
-class OnePeaceEncoder:
-    feature_spec = FeatureSpec(FeatureGrid(16, 4, 16), 1536, 1536, EncoderId("one-peace", "1"))
-
-    def __init__(self, see, hear):
-        self.see, self.hear = see, hear
-
-    def __call__(self, source):
-        grid, duration = self.feature_spec.grid, probe(source).duration
-        frames, waveform = list(read_frames(source, 16)), read_waveform(source, 16_000)
-        steps = range(grid.num_steps(duration))
-        visual = np.stack([self.see(frames[4 * g :][:16]) for g in steps])
-        audio = np.stack([self.hear(waveform[4000 * g :][:16_000]) for g in steps])
-        return AudioVisualFeatures(visual, audio, grid, duration)
-```
+The features are this package's, after common practice: each model is called as its class documents, and its outputs
+are averaged over the window of each feature. [`HubEncoder`] states the rules. For a network that is not in
+transformers, write an encoder; `README.md` in this folder shows how.
 """
 
 import hashlib
@@ -65,13 +38,13 @@ from esg_transformers.hub import downloaded_model
 from esg_transformers.media.container import MediaSource
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
-GRID = FeatureGrid(frame_rate=16, stride=4, window=16)  # that of ONE-PEACE: a feature every 0.25 s that sees 1 s
+GRID = FeatureGrid(frame_rate=16, stride=4, window=16)  # as for ONE-PEACE: a feature every 0.25 s that covers 1 s
 
 VIDEO_METHODS = ("get_video_features", "get_vision_features")  # X-CLIP; V-JEPA 2
 IMAGE_METHODS = ("get_image_features",)  # CLIP, SigLIP
 AUDIO_METHODS = ("get_audio_features", "get_audio_embeds")  # CLAP; PE-AV
 
-# Video processors, all written for torchvision, that do no more than these settings of theirs say, picture by picture.
+# Video processors, written for torchvision, that only apply the settings below to each picture.
 PICTURE_BY_PICTURE = ("TimesformerVideoProcessor", "VideoMAEVideoProcessor", "VJEPA2VideoProcessor")
 SIZES = ("do_resize", "size", "resample", "do_center_crop", "crop_size")
 VALUES = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
@@ -81,48 +54,49 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")  # patterns
 
 PICTURES_AT_ONCE = 32
 WINDOWS_AT_ONCE = 8  # of sound
-LONGEST_SOUND = 30.0  # seconds given at once to a model that makes frames; what Whisper takes
+LONGEST_SOUND = 30.0  # seconds in one call of a model that outputs frames; the input length of Whisper
 SHORTEST_SOUND = 0.1  # seconds, enough for a few spectra
 
 Item = TypeVar("Item")
+Forward = Callable[..., Any]  # of a network, to its outputs
 
 
 class HubEncoder:
-    """An image or video model, and an audio model, from transformers.
+    """Encoder: an image or video model, and an audio model, of transformers.
 
-    **What is seen.** A model with `get_video_features` or `get_vision_features` (X-CLIP, V-JEPA 2), or whose config
-    says how many frames a clip has (VideoMAE, TimeSformer), is given the pictures of each window as a clip: as many as
-    it takes, evenly chosen. A model with `get_image_features` (CLIP, SigLIP), or whose main input is `pixel_values`
-    (DINOv2, ViT), is given each picture once, and what it says is averaged over each window. Pictures are prepared with
-    PIL wherever the model allows it, even if torchvision is installed, since the two differ a little.
+    **Visual model.** A video model gets the pictures of each window as a clip: as many pictures as it takes, evenly
+    spaced. Video models have `get_video_features` or `get_vision_features` (X-CLIP, V-JEPA 2), or a number of frames in
+    their config (VideoMAE, TimeSformer). An image model gets each picture once, and its outputs are averaged over each
+    window. Image models have `get_image_features` (CLIP, SigLIP), or the main input `pixel_values` (DINOv2, ViT).
+    Pictures are prepared with PIL if the model allows it, even if torchvision is installed: results differ slightly.
 
-    **What is heard.** A model with `get_audio_features` or `get_audio_embeds` (CLAP, PE-AV), or whose main input is
-    sound (AST, wav2vec2, HuBERT, Whisper, of which the encoder is used). If it makes one vector of a sound, it is given
-    each window. If it makes a sequence of frames, it is given windows together, up to 30 s, and its frames are averaged
-    over each window: then a feature says what happens in its window, but the model has heard what is around it.
+    **Audio model.** It has `get_audio_features` or `get_audio_embeds` (CLAP, PE-AV), or sound as its main input (AST,
+    wav2vec2, HuBERT, the encoder of Whisper). A model that outputs one vector for a sound gets each window by itself. A
+    model that outputs a sequence of frames gets up to 30 s of windows at once, and its frames are averaged over each
+    window: a feature then describes its window, with some context from around it.
 
-    Where the output has a `pooler_output` with trained weights, that is taken; otherwise `last_hidden_state`, averaged
-    over the tokens of a picture.
+    The output is `pooler_output` if its weights are trained, and otherwise `last_hidden_state`, averaged over the
+    tokens of a picture.
 
-    Pictures and sound are encoded as they are decoded; what is held of a file does not grow with its length.
+    Files are encoded while they are decoded; memory does not grow with their length.
 
     ```python
     encoder = HubEncoder("openai/clip-vit-base-patch32", "MIT/ast-finetuned-audioset-10-10-0.4593")
     encoder("clip.mp4").visual.shape  # (steps, 512)
     ```
 
-    `version` names both models, `<name>@<digest>`: the last part of the repository or folder, and a digest of its
-    weights and of the settings of the model and its processor. Two models never share one, and a model keeps it when
-    it is copied from the Hub to a folder of the same name.
+    The version in `feature_spec.encoder` names both models, `<name>@<digest>`: the last part of the repository or
+    folder, and a digest of the weights and of the settings of model and processor. Two models never share a version; a
+    model keeps its version when it is copied from the Hub to a folder of the same name.
 
     Args:
         visual_model (`str`, *optional*):
             A folder that `save_pretrained` wrote, which is read without network, or a repository of the Hub,
-            `OWNER/NAME`. `None` for an encoder that only hears: its features have no `visual`, and `visual_size` is 1,
+            `OWNER/NAME`. `None` for an encoder of sound alone: its features have no `visual`, and `visual_size` is 1,
             the least that a localization model takes.
         audio_model (`str`, *optional*): as `visual_model`.
-        grid (`FeatureGrid`, *optional*): by default a feature every 0.25 s that sees 1 s at 16 frames per second.
-        device (`torch.device` or `str`, *optional*): where the models run, in float32.
+        grid (`FeatureGrid`, *optional*): by default a feature every 0.25 s that covers 1 s at 16 frames per second.
+        device (`torch.device` or `str`, *optional*): device that the models run on, in float32.
 
     Raises:
         FileNotFoundError: if a model is neither a folder nor the name of a repository, or lacks a file.
@@ -153,31 +127,31 @@ class HubEncoder:
         )
 
     def __call__(self, source: MediaSource) -> AudioVisualFeatures:
-        """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
+        """Features of a media file: no `audio` if it has no sound, no `visual` if it has no pictures.
 
-        Where one of the two is shorter than the file, its last picture stays, or silence follows.
+        A stream that ends before the file is continued: the last picture is repeated, sound is followed by silence.
 
         Args:
-            source: the path of a media file, or its bytes.
+            source: path of a media file, or its content.
 
         Raises:
             FileNotFoundError: if there is no file.
-            ValueError: if it is not a media file, or if it has nothing that decodes for either model.
+            ValueError: if it is not a media file, or has no stream that can be decoded and encoded.
         """
         [features] = self.blocks(source, sys.maxsize)
         return features
 
     def blocks(self, source: MediaSource, num_steps: int) -> Iterator[AudioVisualFeatures]:
-        """The same features, `num_steps` steps at a time, the last block being what is left.
+        """Generator of the same features, `num_steps` steps at a time, in memory that does not grow with the file.
 
-        What is held of a file does not grow with its length. Errors come when the first block is asked for.
+        Errors are raised when the first block is asked for.
         """
         sampling_rate = self._hear.sampling_rate if self._hear else 0
         return encode_in_blocks(source, self.feature_spec.grid, num_steps, self._see, self._hear, sampling_rate)
 
 
 class PictureModel:
-    """An image or video model, from pictures to features on a grid; see [`HubEncoder`].
+    """Image or video model that turns pictures into features on a grid; see [`HubEncoder`].
 
     Attributes:
         identity (`str`): `<name>@<digest>`, see [`HubEncoder`].
@@ -190,7 +164,7 @@ class PictureModel:
         self._grid, self._device = grid, device
         network, self._has_pooler = _load(model, folder, device)
         is_video = any(hasattr(network, method) for method in VIDEO_METHODS)
-        # Of a model for pictures and text, the part that sees has a config of its own.
+        # In a model for pictures and text, the vision part has its own config.
         config = getattr(network.config, "vision_config", network.config)
         num_frames = getattr(config, "num_frames", None)
         if is_video or num_frames:
@@ -207,11 +181,11 @@ class PictureModel:
         self.size = _size(model, trial)
 
     def __call__(self, frames: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
-        """Features of pictures that are read once; those of a window are kept.
+        """Generator of the features of pictures that are read once; the pictures of one window are in memory.
 
         Args:
-            frames: uint8 `(H, W, 3)` RGB at the frame rate of the grid, at least one; after the last, it stays.
-            num_steps: features to give.
+            frames: uint8 `(H, W, 3)` RGB at the frame rate of the grid, at least one; the last is repeated at the end.
+            num_steps: number of features.
 
         Yields:
             float32 `(size,)` for each step.
@@ -236,12 +210,12 @@ class PictureModel:
 
 
 class SoundModel:
-    """An audio model, from a waveform to features on a grid; see [`HubEncoder`].
+    """Audio model that turns sound into features on a grid; see [`HubEncoder`].
 
     Attributes:
         identity (`str`): `<name>@<digest>`, see [`HubEncoder`].
         size (`int`): features per step.
-        sampling_rate (`int`): samples per second of the waveform it takes.
+        sampling_rate (`int`): samples per second of the sound it takes.
     """
 
     def __init__(self, model: str, grid: FeatureGrid, device: torch.device | str):
@@ -255,7 +229,7 @@ class SoundModel:
         try:
             self._extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise ValueError(f"How {model} takes sound is not known: {_one_line(error)}") from error
+            raise ValueError(f"The feature extractor of {model} cannot be loaded: {_one_line(error)}") from error
         self.sampling_rate: int = self._extractor.sampling_rate
         self._fixed_seconds = _fixed_seconds(self._extractor)
         self._window_seconds = grid.window / grid.frame_rate
@@ -270,28 +244,27 @@ class SoundModel:
         self._makes_frames = trial.ndim == 3
         self.size = _size(model, trial)
 
-    def __call__(self, stretches: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
-        """Features of a sound that is read once; 30 s or 8 windows of it are kept.
+    def __call__(self, pieces: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
+        """Generator of the features of sound that is read once; 30 s or 8 windows of it are in memory.
 
         Args:
-            stretches: float32 `(S,)` in [-1, 1], mono, at `sampling_rate`, one after another as `read_sound` gives
-                them; silence follows where features need more.
-            num_steps: features to give.
+            pieces: consecutive float32 `(S,)` in [-1, 1], mono, at `sampling_rate`; silence follows.
+            num_steps: number of features.
 
         Yields:
             float32 `(size,)` for each step.
         """
-        sound = SlidingSound(stretches)
+        sound = SlidingSound(pieces)
         for steps in _batches(range(num_steps), self._windows_together if self._makes_frames else WINDOWS_AT_ONCE):
             if self._makes_frames:
-                yield from self._span_features(self._samples(sound, steps), len(steps))
+                yield from self._joint_features(self._samples(sound, steps), len(steps))
             else:
                 yield from self._outputs([self._samples(sound, [step]) for step in steps])
 
-    def _span_features(self, samples: np.ndarray, num_steps: int) -> Iterator[np.ndarray]:
-        """`(size,)` for each of some steps in a row, from the frames that the model makes of all together."""
+    def _joint_features(self, samples: np.ndarray, num_steps: int) -> Iterator[np.ndarray]:
+        """`(size,)` for each of some consecutive steps, from the frames that the model outputs for all of them."""
         [frames] = self._outputs([samples])  # (F, size)
-        # The frames share the time of the input evenly; those centred in a window are averaged.
+        # The frames divide the time of the input evenly; those centred in a window are averaged.
         frames_per_second = len(frames) / (self._fixed_seconds or len(samples) / self.sampling_rate)
         for index in range(num_steps):
             start = index * self._grid.step
@@ -303,10 +276,10 @@ class SoundModel:
             yield frames[first : max(last, first + 1)].mean(axis=0)
 
     def _samples(self, sound: SlidingSound, steps: Sequence[int]) -> np.ndarray:
-        """The samples from the start of the first window to the end of the last, with silence behind the sound."""
+        """Samples from the start of the first window to the end of the last; silence after the end of the sound."""
         first = round(steps[0] * self._grid.step * self.sampling_rate)
         length = round(((len(steps) - 1) * self._grid.step + self._window_seconds) * self.sampling_rate)
-        return sound.span(first, first + length)
+        return sound.samples(first, first + length)
 
     def _outputs(self, sounds: list[np.ndarray]) -> np.ndarray:
         inputs = dict(self._extractor(sounds, sampling_rate=self.sampling_rate, return_tensors="pt"))
@@ -314,10 +287,10 @@ class SoundModel:
 
 
 def model_folder(model: str) -> Path:
-    """The folder of a model: `model` itself, or where the cache has the repository of that name, after its download.
+    """Folder of a model that an encoder can load; see [`~hub.downloaded_model`].
 
     Raises:
-        FileNotFoundError: if it is neither a folder nor the name of a repository, or has no config or no safetensors.
+        FileNotFoundError: if `model` is neither a folder nor the name of a repository, or lacks config or safetensors.
         OSError: if it cannot be downloaded.
     """
     folder = downloaded_model(model, [*CONFIGS, *WEIGHTS])
@@ -328,7 +301,7 @@ def model_folder(model: str) -> Path:
 
 
 def model_identity(model: str, folder: Path) -> str:
-    """`<name>@<digest>`: the last part of `model`, and 12 digits of the SHA-256 of what its features follow from."""
+    """`<name>@<digest>`: the last part of `model`, and 12 digits of the SHA-256 of its configs and weights."""
     digest = hashlib.sha256()
     for pattern in (*CONFIGS, *WEIGHTS):
         for path in sorted(folder.glob(pattern)):
@@ -340,7 +313,7 @@ def model_identity(model: str, folder: Path) -> str:
 
 
 def _load(model: str, folder: Path, device: torch.device | str) -> tuple[PreTrainedModel, bool]:
-    """A model in evaluation mode, and whether its pooler is trained: a checkpoint of a classifier has none."""
+    """(model in evaluation mode, True if its pooler is trained); a checkpoint of a classifier has no pooler."""
     try:
         network, report = AutoModel.from_pretrained(
             folder,
@@ -353,7 +326,7 @@ def _load(model: str, folder: Path, device: torch.device | str) -> tuple[PreTrai
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{model} cannot be loaded: {_one_line(error)}") from error
     poolers = {key for key in report["missing_keys"] if "pooler." in key}
-    # What masks the sound in training is left out of some checkpoints of wav2vec2 and HuBERT, and not used here.
+    # `masked_spec_embed` masks sound in training; it is not used here, and some checkpoints lack it (wav2vec2, HuBERT).
     untrained = sorted(key for key in {*report["missing_keys"]} - poolers if not key.endswith("masked_spec_embed"))
     if untrained:
         raise ValueError(
@@ -365,21 +338,22 @@ def _load(model: str, folder: Path, device: torch.device | str) -> tuple[PreTrai
 
 def _entry(
     model: str, network: PreTrainedModel, methods: tuple[str, ...], main_inputs: tuple[str, ...], kind: str
-) -> Callable:
-    """What to call for features: the first of `methods` that the class has, or `forward` if its main input is right."""
+) -> Forward:
+    """The method that computes features: the first of `methods` that exists, or `forward` if its main input fits."""
     for method in methods:
         if hasattr(network, method):
-            return getattr(network, method)
+            forward: Forward = getattr(network, method)
+            return forward
     if network.main_input_name in main_inputs:
         return network.forward
     raise ValueError(
-        f"{model} is no model for {kind} features: {type(network).__name__} has no {' or '.join(methods)}, and its "
+        f"{model} is not a model for {kind} features: {type(network).__name__} has no {' or '.join(methods)}, and its "
         f"main input is `{network.main_input_name}`, not {' or '.join(f'`{name}`' for name in main_inputs)}."
     )
 
 
-def _picture_processor(model: str, folder: Path, is_video: bool) -> Callable:
-    """What prepares pictures, or clips of them: by PIL if there is such a one, otherwise by torchvision."""
+def _picture_processor(model: str, folder: Path, is_video: bool) -> Callable[..., Any]:
+    """Processor of pictures, or of clips: one that uses PIL if there is one, otherwise torchvision."""
     video_settings = folder / "video_preprocessor_config.json"
     try:
         if is_video and video_settings.is_file():
@@ -388,32 +362,33 @@ def _picture_processor(model: str, folder: Path, is_video: bool) -> Callable:
                 return VideoMAEImageProcessorPil(**{key: settings[key] for key in (*SIZES, *VALUES)})
             processor = AutoVideoProcessor.from_pretrained(folder, local_files_only=True)
             return partial(processor, do_sample_frames=False)
-        return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+        pictures: Callable[..., Any] = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+        return pictures
     except (ImportError, OSError, ValueError, KeyError) as error:
         if "torchvision" in str(error).lower():
             raise ImportError(
-                f"The pictures for {model} can only be prepared with torchvision, which is not installed: "
-                "`pip install torchvision`. Or choose a model that does without, such as CLIP, SigLIP or VideoMAE."
+                f"Pictures for {model} can only be prepared with torchvision, which is not installed: "
+                "`pip install torchvision`. Or choose a model that does not need it, such as CLIP, SigLIP or VideoMAE."
             ) from error
-        raise ValueError(f"How {model} takes pictures is not known: {_one_line(error)}") from error
+        raise ValueError(f"The picture processor of {model} cannot be loaded: {_one_line(error)}") from error
 
 
 def _fixed_seconds(extractor: Any) -> float | None:
-    """Seconds to which a feature extractor pads or cuts every sound; `None` if it takes sounds as they are."""
-    # Imported here, as the import fails where torchaudio was built for another torch, used or not.
+    """Seconds to which a feature extractor pads or cuts every sound; `None` if it keeps their length."""
+    # Imported here: the import fails, even if torchaudio is not used, where that was built for another torch.
     from transformers import ASTFeatureExtractor
 
     for samples in ("n_samples", "nb_max_samples"):  # Whisper; CLAP
         if hasattr(extractor, samples):
-            return getattr(extractor, samples) / extractor.sampling_rate
+            return float(getattr(extractor, samples) / extractor.sampling_rate)
     if isinstance(extractor, ASTFeatureExtractor):
-        return extractor.max_length / 100  # spectra, every 10 ms
+        return float(extractor.max_length / 100)  # spectra, every 10 ms
     return None
 
 
 @torch.inference_mode()
-def _run(forward: Callable, inputs: dict[str, Tensor], device: torch.device | str, has_pooler: bool) -> np.ndarray:
-    """float32 `(B, size)`, or `(B, tokens, size)` from a model that does not pool; empty if it gives neither."""
+def _run(forward: Forward, inputs: dict[str, Tensor], device: torch.device | str, has_pooler: bool) -> np.ndarray:
+    """float32 `(B, size)`, or `(B, tokens, size)` from a model without pooling; empty if the model has neither."""
     outputs = forward(**{name: value.to(device) for name, value in inputs.items()})
     features = outputs if isinstance(outputs, Tensor) else None
     if features is None and has_pooler:
@@ -432,7 +407,7 @@ def _size(model: str, trial: np.ndarray) -> int:
             f"{model} gives outputs of shape {trial.shape} for 2 inputs; expected (2, features) or (2, tokens, "
             "features). Choose a model made for features, or write an encoder for it (see `AudioVisualEncoder`)."
         )
-    return trial.shape[-1]
+    return int(trial.shape[-1])
 
 
 def _averaged(outputs: np.ndarray) -> np.ndarray:
@@ -440,7 +415,7 @@ def _averaged(outputs: np.ndarray) -> np.ndarray:
 
 
 def _windows(items: Iterable[Item], grid: FeatureGrid, num_windows: int) -> Iterator[list[Item]]:
-    """The items that each feature of the grid has seen; after the last item, it stays."""
+    """The items in the window of each feature; the last item is repeated at the end."""
     iterator = iter(items)
     held: deque[Item] = deque(maxlen=grid.window)
     for index in range(num_windows):

@@ -1,8 +1,9 @@
-"""I3D and VGGish together: features such as UnAV-100 was published with.
+"""I3D (RGB and RAFT optical flow) and VGGish: the features of ESG-Net and of UnAV-100.
 
-The two networks and their rules are those of the published features, see the modules in `i3d` and `vggish`. Decoding
-is this package's: upstream encodes a video anew at 25 frames per second, which loses a little, and takes the frame
-nearest to each time; here it is the frame that a player shows at that time (`media.video.read_frames`).
+The authors' repository of ESG-Net names I3D, VGGish and RAFT (README, commit b9e39c0, 2026-03-04). Networks and rules
+are in the modules `i3d` and `vggish`, with their sources. Decoding differs from v-iashin/video_features: that program
+re-encodes a video at 25 frames per second, which is lossy, and takes the frame nearest to each time; here it is the
+frame that a player shows at that time (`media.video.read_frames`).
 """
 
 import hashlib
@@ -36,10 +37,10 @@ OpticalFlow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class I3dVggishEncoder:
-    """I3D features of what is seen, RGB and optical flow side by side, and VGGish features of what is heard.
+    """Encoder: I3D features of RGB frames and of RAFT optical flow, concatenated, and VGGish features of the sound.
 
-    Feature `g` sees the 24 frames from frame `8 g` on, at 25 frames per second, and hears the 0.96 s that begin with
-    them. Pictures and sound are encoded as they are decoded; a window of pictures and 10 s of sound are held.
+    Feature `g` covers the 24 frames from frame `8 g` on, at 25 frames per second, and the 0.96 s of sound that start
+    with them. Files are encoded while they are decoded; one window of frames and 10 s of sound are in memory.
 
     ```python
     from esg_transformers import I3dModel, VggishModel
@@ -51,18 +52,18 @@ class I3dVggishEncoder:
     ```
 
     Args:
-        i3d_rgb (`I3dModel`): I3D for pictures.
+        i3d_rgb (`I3dModel`): I3D for RGB frames.
         i3d_flow (`I3dModel`, *optional*):
-            I3D for optical flow. With `None` there are 1024 visual channels and no flow is estimated, which takes most
-            of the time; the encoder then has another name, since its features go with other models.
+            I3D for optical flow. With `None` there are 1024 visual channels and no flow is estimated, which saves most
+            of the time; the encoder then has another name, since its features fit other models.
         vggish (`VggishModel`): VGGish.
         optical_flow (`Callable`, *optional*):
-            Motion between two frames: (frame, next frame), uint8 `(H, W, 3)` each, to float32 `(H, W, 2)`, (right,
-            down) in pixels. By default [`raft_optical_flow`], on the device of `i3d_flow`.
+            Function from (frame, next frame), uint8 `(H, W, 3)` each, to the motion between them, float32 `(H, W, 2)`,
+            (right, down) in pixels. By default RAFT on the device of `i3d_flow`, see [`raft_optical_flow`].
 
     Raises:
-        ValueError: if a model takes other inputs than its place gives.
-        ImportError: if optical flow is asked for and torchvision is not installed.
+        ValueError: if a model has the wrong number of input channels for its place.
+        ImportError: if RAFT is needed and torchvision is not installed.
     """
 
     def __init__(
@@ -76,13 +77,15 @@ class I3dVggishEncoder:
             if model is not None and model.config.num_channels != num_channels:
                 raise ValueError(
                     f"`{place}` takes {model.config.num_channels} channels a frame; expected {num_channels}. "
-                    "Are the RGB and the flow model in each other's place?"
+                    "Check that the RGB and the flow model are not swapped."
                 )
         if i3d_flow is not None and optical_flow is None:
             optical_flow = raft_optical_flow(i3d_flow.device)
         self.optical_flow = optical_flow
         self.i3d_rgb, self.i3d_flow, self.vggish = i3d_rgb, i3d_flow, vggish
-        models = [model.eval() for model in (i3d_rgb, i3d_flow, vggish) if model is not None]
+        models: list[PreTrainedModel] = [network for network in (i3d_rgb, i3d_flow, vggish) if network is not None]
+        for network in models:
+            network.train(False)
         self.feature_spec = FeatureSpec(
             GRID,
             visual_size=sum(model.config.hidden_size for model in models[:-1]),
@@ -91,33 +94,33 @@ class I3dVggishEncoder:
         )
 
     def __call__(self, source: MediaSource) -> AudioVisualFeatures:
-        """Features of a media file; a file without sound has no `audio`, one without pictures no `visual`.
+        """Features of a media file: no `audio` if it has no sound, no `visual` if it has no pictures.
 
-        Where one of the two is shorter than the file, its last picture stays, or silence follows.
+        A stream that ends before the file is continued: the last picture is repeated, sound is followed by silence.
 
         Args:
-            source: the path of a media file, or its bytes.
+            source: path of a media file, or its content.
 
         Raises:
             FileNotFoundError: if there is no file.
-            ValueError: if it is not a media file, or if it has neither pictures nor sound that decode.
+            ValueError: if it is not a media file, or neither pictures nor sound can be decoded.
         """
         [features] = self.blocks(source, sys.maxsize)
         return features
 
     def blocks(self, source: MediaSource, num_steps: int) -> Iterator[AudioVisualFeatures]:
-        """The same features, `num_steps` steps at a time, the last block being what is left.
+        """Generator of the same features, `num_steps` steps at a time, in memory that does not grow with the file.
 
-        What is held of a file does not grow with its length. Errors come when the first block is asked for.
+        Errors are raised when the first block is asked for.
         """
         return encode_in_blocks(source, GRID, num_steps, self.picture_features, self.sound_features, SAMPLING_RATE)
 
     def picture_features(self, frames: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
-        """I3D features of frames that are read once, 24 being kept.
+        """Generator of I3D features of frames that are read once; 24 frames are in memory.
 
         Args:
-            frames: uint8 `(H, W, 3)` at 25 frames per second, at least one; after the last, it stays.
-            num_steps: features to give.
+            frames: uint8 `(H, W, 3)` at 25 frames per second, at least one; the last one is repeated at the end.
+            num_steps: number of features.
 
         Yields:
             float32 `(visual_size,)` for each step: RGB, then flow.
@@ -125,7 +128,7 @@ class I3dVggishEncoder:
         Raises:
             ValueError: if there are no frames.
         """
-        # Upstream leaves out a last window whose 25th frame, which only the flow needs, is missing.
+        # video_features drops a last window without its 25th frame, which only the flow needs.
         pictures: Iterator[np.ndarray] = (resize_frame(frame) for frame in _endlessly(frames))
         streams = [(self.i3d_rgb, I3dProcessor("rgb"), pictures)]
         if self.i3d_flow is not None and self.optical_flow is not None:
@@ -141,36 +144,34 @@ class I3dVggishEncoder:
             ]
             yield np.concatenate(features, axis=1)[0]
 
-    def sound_features(self, stretches: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
-        """VGGish features of sound that is read once, one for each window of 24 frames.
+    def sound_features(self, pieces: Iterable[np.ndarray], num_steps: int) -> Iterator[np.ndarray]:
+        """Generator of VGGish features of sound that is read once, one for each window of 24 frames.
 
         Args:
-            stretches: float32 `(S,)` in [-1, 1], 16 kHz, mono, one after another as `read_sound` gives them; silence
-                follows where the features need more.
-            num_steps: features to give.
+            pieces: consecutive float32 `(S,)` in [-1, 1], 16 kHz, mono, as `read_sound` yields them; silence follows.
+            num_steps: number of features.
 
         Yields:
             float32 `(audio_size,)` for each step.
         """
-        processor, sound = VggishProcessor(hop_seconds=GRID.step), SlidingSound(stretches)
+        processor, sound = VggishProcessor(hop_seconds=GRID.step), SlidingSound(pieces)
         for step in range(0, num_steps, PATCHES_AT_ONCE):
             first = step * processor.hop
-            patches = sound.span(first, first + processor.num_samples(min(PATCHES_AT_ONCE, num_steps - step)))
+            patches = sound.samples(first, first + processor.num_samples(min(PATCHES_AT_ONCE, num_steps - step)))
             yield from _features(self.vggish, processor(patches, SAMPLING_RATE)["input_features"])
 
 
 def raft_optical_flow(device: torch.device | str = "cpu") -> OpticalFlow:
-    """RAFT of torchvision, with the weights and the 20 iterations of v-iashin/video_features (commit a2f61b7): its
-    `raft-sintel.pth` is torchvision's `Raft_Large_Weights.C_T_SKHT_V1`, which is downloaded where it is not yet.
+    """RAFT, the optical flow of ESG-Net's features (authors' repository, README, commit b9e39c0, 2026-03-04).
 
-    video_features has used RAFT alone since commit 40c3f29 (January 2024), and PWC-Net before unless told otherwise;
-    which of the two UnAV-100's features have seen is not told with them.
+    The network is torchvision's, with the weights and the 20 iterations of v-iashin/video_features (commit a2f61b7):
+    its `raft-sintel.pth` is torchvision's `Raft_Large_Weights.C_T_SKHT_V1`, which is downloaded on first use.
 
     Args:
-        device: where it runs.
+        device: device that RAFT runs on.
 
     Returns:
-        a function of (frame, next frame), see [`I3dVggishEncoder`].
+        Function from (frame, next frame) to the motion between them, see [`I3dVggishEncoder`].
 
     Raises:
         ImportError: if torchvision is not installed.
@@ -182,7 +183,7 @@ def raft_optical_flow(device: torch.device | str = "cpu") -> OpticalFlow:
         )
     except ImportError as error:
         raise ImportError(
-            "Optical flow needs torchvision: `pip install torchvision`. Or encode pictures alone, with `i3d_flow=None`."
+            "RAFT needs torchvision: `pip install torchvision`. To encode without optical flow, give `i3d_flow=None`."
         ) from error
     raft = raft_large(weights=Raft_Large_Weights.C_T_SKHT_V1).eval().to(device)
 
@@ -191,15 +192,15 @@ def raft_optical_flow(device: torch.device | str = "cpu") -> OpticalFlow:
         pictures = torch.from_numpy(np.stack([frame, following])).to(device).permute(0, 3, 1, 2)
         pictures = pad_to_multiple_of_8(2 * pictures.float() / 255 - 1)
         [flow] = raft(pictures[:1], pictures[1:], num_flow_updates=FLOW_UPDATES)[-1]
-        return flow.permute(1, 2, 0).cpu().numpy()
+        return np.asarray(flow.permute(1, 2, 0).cpu())
 
     return optical_flow
 
 
 def pad_to_multiple_of_8(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures `(N, C, H, W)` with their edges repeated until both sides divide by 8, an odd pixel behind.
+    """Pictures `(N, C, H, W)` with edges repeated until 8 divides both sides; an odd pixel goes to the right or bottom.
 
-    The padding stays on the flow when its middle is cut out, as upstream, so that flow may lie a pixel beside RGB.
+    As in video_features, the flow keeps this padding when its middle is cropped, so it may be shifted a pixel from RGB.
 
     >>> pad_to_multiple_of_8(torch.zeros(1, 3, 256, 341)).shape
     torch.Size([1, 3, 256, 344])
@@ -210,7 +211,7 @@ def pad_to_multiple_of_8(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def _endlessly(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """All frames, and the last one on and on."""
+    """All frames, then the last one without end."""
     frame = None
     for frame in frames:
         yield frame
@@ -221,7 +222,7 @@ def _endlessly(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _windows(items: Iterator[np.ndarray], num_windows: int) -> Iterator[np.ndarray]:
-    """The items that each feature of the grid has seen, stacked: `(24, ...)`."""
+    """The items in the window of each feature, stacked: `(24, ...)`."""
     held: deque[np.ndarray] = deque(maxlen=GRID.window)
     for window in range(num_windows):
         for _ in range(GRID.stride if window else GRID.window):
@@ -231,11 +232,12 @@ def _windows(items: Iterator[np.ndarray], num_windows: int) -> Iterator[np.ndarr
 
 @torch.inference_mode()
 def _features(model: PreTrainedModel, inputs: torch.Tensor) -> np.ndarray:
-    return model(inputs.to(model.device, model.dtype)).pooler_output.float().cpu().numpy()
+    pooled: torch.Tensor = model(inputs.to(model.device, model.dtype)).pooler_output
+    return np.asarray(pooled.float().cpu())
 
 
 def _fingerprint(models: list[PreTrainedModel]) -> str:
-    """Eight digits that change with the weights."""
+    """Eight hexadecimal digits of a digest of the weights."""
     digest = hashlib.sha256()
     for model in models:
         for tensor in model.state_dict().values():

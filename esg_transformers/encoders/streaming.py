@@ -1,4 +1,4 @@
-"""A media file of any length as features, decoded as far as each step needs it."""
+"""Encoding of media files of any length, decoded step by step."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,25 +26,26 @@ def encode_in_blocks(
     sampling_rate: int,
     frame_size: tuple[int, int] | None = None,
 ) -> Iterator[AudioVisualFeatures]:
-    """The features of a media file, pictures and sound side by side, as `blocks` of an `AudioVisualEncoder` gives them.
+    """Generator of the features of a media file in blocks: the method `blocks` of an `AudioVisualEncoder`.
 
-    Of the file no more is held than `see` and `hear` hold.
+    The file is opened once to probe it (a [`MediaFile`] that has been probed is not opened for that) and once for each
+    stream, which is decoded to its end. Memory is what `see` and `hear` hold.
 
     Args:
-        source: the path of a media file, or its bytes.
+        source: path of a media file, or its content.
         grid: the clock of the features.
-        num_steps: steps of a block, >= 1; the last block has what is left.
-        see: from pictures, uint8 `(H, W, 3)` at the frame rate of the grid, and a number of steps to float32 `(Dv,)`
-            for each step. `None` for an encoder that only hears.
-        hear: from sound, consecutive float32 `(S,)`, and a number of steps to float32 `(Da,)` for each step. `None` for
-            an encoder that only sees.
-        sampling_rate: samples per second that `hear` takes.
+        num_steps: steps of a block, >= 1; the last block may have fewer.
+        see: visual network: takes pictures, uint8 `(H, W, 3)` at the frame rate of the grid, and the number of steps;
+            yields float32 `(Dv,)` for each step. `None` if the encoder has no visual network.
+        hear: audio network: takes consecutive pieces of sound, float32 `(S,)`, and the number of steps; yields float32
+            `(Da,)` for each step. `None` if the encoder has no audio network.
+        sampling_rate: samples per second of the sound that `hear` takes.
         frame_size: (width, height) in pixels of the pictures that `see` takes; by default that of the file.
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if it is not a media file, or if nothing of it decodes that can be seen or heard. As this is a
-            generator, errors come when the first block is asked for.
+        ValueError: if it is not a media file, or has no stream that can be decoded and encoded. Raised when the first
+            block is asked for.
     """
     info = probe(source)
     total = grid.num_steps(info.duration)
@@ -64,10 +65,10 @@ def encode_in_blocks(
         raise ValueError(f"{name} has no {missing}, and the encoder has no {model} model. Give it both.")
 
     steps: Iterator[tuple[np.ndarray | None, np.ndarray | None]] = zip(visual, audio, strict=True)
-    if parent_process() is None:  # the processes that build a corpus, or localize a folder, have one bar for all
+    if parent_process() is None:  # worker processes share one bar, their parent's
         steps = iter(tqdm(steps, "Features", total, leave=False, unit="step"))
     while block := list(islice(steps, num_steps)):
         seen, heard = (None if stream[0] is None else np.stack(stream) for stream in zip(*block, strict=True))
         yield AudioVisualFeatures(seen, heard, grid, info.duration)
-    # On to the end: only there does the decoder say what it had to leave out.
+    # Read to the end: there the decoder warns of damaged packets, and a `MediaFile` gets its peaks.
     deque(chain(pictures, sound), maxlen=0)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -456,10 +457,10 @@ print(HubEncoder(sys.argv[1], sys.argv[2], FeatureGrid(8, 4, 4))(sys.argv[3]).vi
 @pytest.mark.parametrize(
     ("visual", "audio", "message"),
     [
-        (bert, None, r"bert is no model for picture features: BertModel has no get_video_features or .*`input_ids`"),
-        (None, bert, r"bert is no model for sound features: BertModel has no get_audio_features or .*`input_ids`"),
-        (ast, None, r"ast is no model for picture features: .* main input is `input_values`, not `pixel_values`"),
-        (None, clip, r"clip is no model for sound features"),
+        (bert, None, r"bert is not a model for picture features: BertModel has no get_video_features or .*`input_ids`"),
+        (None, bert, r"bert is not a model for sound features: BertModel has no get_audio_features or .*`input_ids`"),
+        (ast, None, r"ast is not a model for picture features: .* main input is `input_values`, not `pixel_values`"),
+        (None, clip, r"clip is not a model for sound features"),
         (None, None, r"`visual_model` and `audio_model` are both None"),
     ],
 )
@@ -497,7 +498,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(saved, tmp_path):
 def test_a_folder_with_a_broken_or_missing_file_is_refused_by_name(saved, tmp_path, file):
     shutil.copytree(saved(clip), tmp_path / "clip")
     (tmp_path / "clip" / file).write_text("{")
-    with pytest.raises(ValueError, match=r"clip (cannot be loaded|takes pictures is not known): ."):
+    with pytest.raises(ValueError, match=r"clip cannot be loaded: ."):
         HubEncoder(str(tmp_path / "clip"), None, GRID)
 
 
@@ -544,7 +545,8 @@ def test_features_go_into_a_corpus_with_the_name_of_the_encoder(saved, video, tm
 
 
 def test_the_encoder_of_ones_own_in_the_documentation_works(video):
-    [code] = re.findall(r"```python\n(.+?)```", hub_encoder.__doc__, re.DOTALL)
+    text = Path(hub_encoder.__file__).with_name("README.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(import .+?)```", text, re.DOTALL)
     names = {}
     exec(code, names)
     encoder = names["OnePeaceEncoder"](

@@ -1,9 +1,9 @@
-"""I3D (arXiv 1705.07750), in the order of its forward pass; layers bear the names of the paper's figure 3.
+"""I3D (arXiv 1705.07750), in the order of its forward pass; layers have the names of the paper's figure 3.
 
-The letters of the shapes: B windows, F frames of a window, C channels of a frame, D = 1024 channels of a feature.
+Letters in shapes: B windows, F frames of a window, C channels of a frame, D = 1024 channels of a feature.
 
 Layers and widths are those of google-deepmind/kinetics-i3d, as ported in v-iashin/video_features
-(models/i3d/i3d_src/i3d_net.py, commit a2f61b7), with which UnAV-100's features were made.
+(models/i3d/i3d_src/i3d_net.py, commit a2f61b7), which made the features of UnAV-100.
 """
 
 from collections import OrderedDict
@@ -22,8 +22,8 @@ from .configuration_i3d import I3dConfig
 Size = tuple[int, ...]  # frames, rows, columns
 WINDOW: Size = (2, 7, 7)  # of the average pooling before the classifier
 
-# What follows the stem: kernels of the max pooling, which halves all three, and widths of the mixed blocks (branch 0;
-# branch 1, before and after its 3 x 3 x 3; branch 2 alike; branch 3).
+# Layers after the stem. Pooling: kernel; the stride is 2 in all dimensions. Mixed blocks: widths of branch 0; branch 1,
+# before and after its 3 x 3 x 3 convolution; branch 2, likewise; branch 3.
 INCEPTION = {
     "mixed_3b": (64, 96, 128, 16, 32, 32),
     "mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -40,10 +40,10 @@ INCEPTION = {
 
 
 def pad_same(hidden_states: Tensor, kernel: Size, stride: Size) -> Tensor:
-    """Zeros around the last three dimensions, as TensorFlow's "SAME" pads: one output for each `stride` inputs begun.
+    """Pad the last three dimensions with zeros, as "SAME" of TensorFlow: `ceil(size / stride)` outputs in each.
 
-    An odd zero goes behind. The PyTorch ports pad `kernel - stride` whatever the size (video_features a2f61b7), which
-    is the same where the stride divides the size, as it does everywhere for 24 x 224 x 224, and else is shifted.
+    An odd zero goes to the end. The PyTorch ports pad `kernel - stride` for any size (video_features a2f61b7). That is
+    the same if the stride divides the size, as in all layers for 24 x 224 x 224, and shifted otherwise.
 
     >>> pad_same(torch.ones(1, 1, 5, 4, 3), kernel=(1, 3, 3), stride=(1, 2, 2)).shape  # 4 needs 1 zero, 3 needs 2
     torch.Size([1, 1, 5, 5, 5])
@@ -76,7 +76,7 @@ class I3dMaxPool(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        # A zero never wins against what it stands beside, which a ReLU has made 0 or more.
+        # The zeros never exceed their neighbours, which are 0 or more after a ReLU.
         return F.max_pool3d(pad_same(hidden_states, self.kernel, self.stride), self.kernel, self.stride)
 
 
@@ -104,7 +104,7 @@ class I3dModel(CodeOnPush, PreTrainedModel):
     auto_class = "AutoModel"
     base_model_prefix = "i3d"
     main_input_name = "pixel_values"
-    input_modalities = ("video",)
+    input_modalities = ["video"]
     _can_compile_fullgraph = True
 
     def __init__(self, config: I3dConfig):
@@ -124,9 +124,9 @@ class I3dModel(CodeOnPush, PreTrainedModel):
                 layers[name] = mixed = I3dMixed(config, size, sizes)
                 size = mixed.out_size
         self.layers = nn.Sequential(layers)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # of transformers
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]  # of transformers
     def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPoolingAndNoAttention:
         """
         Args:
@@ -147,7 +147,7 @@ class I3dModel(CodeOnPush, PreTrainedModel):
                 "width) with 9 frames or more of 193 pixels or more each way, as `I3dProcessor` makes them."
             )
         hidden_states = self.layers(pixel_values.transpose(1, 2))
-        # Two steps averaged, then all: the steps at both ends count half, as the classifier was trained.
+        # Means of pairs of steps, then of all: both end steps have half the weight, as when the classifier was trained.
         features = F.avg_pool3d(hidden_states, WINDOW, stride=1).mean(dim=(2, 3, 4))
         return BaseModelOutputWithPoolingAndNoAttention(last_hidden_state=hidden_states, pooler_output=features)
 

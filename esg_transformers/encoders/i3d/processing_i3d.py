@@ -1,7 +1,7 @@
-"""Frames and optical flow, as I3D takes them.
+"""Preprocessing of RGB frames and optical flow for I3D.
 
 The rules are those of v-iashin/video_features (models/i3d/extract_i3d.py and models/transforms.py, commit a2f61b7),
-with which UnAV-100's features were made.
+which made the features of UnAV-100.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from transformers import BatchFeature, ProcessorMixin
 
 from esg_transformers.models.esg_net.sharing_esg_net import CodeOnPush
 
-LARGEST_FLOW = 20.0  # pixels from a frame to the next; more is cut off
+LARGEST_FLOW = 20.0  # pixels from a frame to the next; larger values are clipped
 PRECISION = 22  # bits of a resizing weight
 
 
@@ -54,7 +54,7 @@ def center_crop(frames: np.ndarray, size: int = 224) -> np.ndarray:
 
 
 def scale_rgb(frames: np.ndarray) -> np.ndarray:
-    """Intensities 0 to 255 as float32 -1 to 1.
+    """Scale intensities from 0..255 to float32 -1..1.
 
     >>> scale_rgb(np.array([0, 51, 255], np.uint8))
     array([-1. , -0.6,  1. ], dtype=float32)
@@ -63,10 +63,10 @@ def scale_rgb(frames: np.ndarray) -> np.ndarray:
 
 
 def scale_flow(flow: np.ndarray) -> np.ndarray:
-    """Displacements in pixels, cut at 20, in steps of 40 / 255 pixel, as float32 -1 to about 1.
+    """Scale displacements in pixels to float32 -1 to about 1: clipped at 20 pixels, in steps of 40 / 255 pixel.
 
-    The steps are those of an 8-bit picture, no motion being 128; upstream rounds but does not cut, so that 20 pixels
-    and more are 256. A half rounds to the even number.
+    The steps are those of an 8-bit picture in which 128 is no motion. video_features rounds but does not clip them, so
+    that 20 pixels and more become 256. A half is rounded to the even number.
 
     >>> scale_flow(np.array([-30.0, -20.0, 0.0, 0.2, 20.0])).round(4)  # steps 0, 0, 128, 129 and 256
     array([-1.    , -1.    ,  0.0039,  0.0118,  1.0078], dtype=float32)
@@ -77,7 +77,7 @@ def scale_flow(flow: np.ndarray) -> np.ndarray:
 
 class I3dProcessor(CodeOnPush, ProcessorMixin):
     r"""
-    Makes the frames of one window ready for an [`I3dModel`].
+    Processor of the frames of one window for an [`I3dModel`].
 
     Args:
         stream (`str`, *optional*, defaults to `"rgb"`):
@@ -85,10 +85,10 @@ class I3dProcessor(CodeOnPush, ProcessorMixin):
         shorter_side (`int`, *optional*, defaults to 256):
             Pixels of the shorter side that pictures are scaled to.
         crop_size (`int`, *optional*, defaults to 224):
-            Side of the square that is cut from the middle, in pixels.
+            Side in pixels of the square that is cut from the middle.
 
     Raises:
-        ValueError: if `stream` is another word, or the square larger than the shorter side.
+        ValueError: if `stream` has another value, or the square is larger than the shorter side.
     """
 
     auto_class = "AutoProcessor"
@@ -103,18 +103,18 @@ class I3dProcessor(CodeOnPush, ProcessorMixin):
         self.stream = stream
         self.shorter_side = shorter_side
         self.crop_size = crop_size
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of transformers
 
     @property
     def model_input_names(self) -> list[str]:
-        """What `__call__` returns."""
+        """Names of the tensors that `__call__` returns."""
         return ["pixel_values"]
 
     def __call__(self, frames: np.ndarray) -> BatchFeature:
         """
         Args:
-            frames: of an RGB stream, uint8 `(F, H, W, 3)` of any size; of a flow stream, `(F, H, W, 2)`, the motion of
-                each pixel to the next frame, (right, down) in pixels of frames that `resize_frame` gave.
+            frames: for the RGB stream, uint8 `(F, H, W, 3)` of any size; for the flow stream, `(F, H, W, 2)`, the
+                motion of each pixel to the next frame, (right, down) in pixels of frames of `resize_frame`.
 
         Returns:
             `pixel_values`, float32 `(1, F, C, crop_size, crop_size)`.
@@ -149,10 +149,11 @@ def _resize_rows(frame: np.ndarray, num_rows: int) -> np.ndarray:
     weights = np.maximum(1 - np.abs((rows - centers[:, None] + 0.5) * (1 / reach)), 0) * (rows < last[:, None])
     weights = (weights / weights.sum(axis=1, keepdims=True) * 2**PRECISION + 0.5).astype(np.int32)
     rows = np.minimum(rows, len(frame) - 1)
-    total = np.full((num_rows, *frame.shape[1:]), 2 ** (PRECISION - 1), np.int32)  # a half, to round by cutting off
+    total = np.full((num_rows, *frame.shape[1:]), 2 ** (PRECISION - 1), np.int32)  # a half, so that the shift rounds
     for tap in range(rows.shape[1]):
         total += weights[:, tap, None, None] * frame[rows[:, tap]]
-    return np.clip(total >> PRECISION, 0, 255).astype(np.uint8)
+    rounded: np.ndarray = np.clip(total >> PRECISION, 0, 255)
+    return rounded.astype(np.uint8)
 
 
 __all__ = ["I3dProcessor"]

@@ -12,7 +12,7 @@ class VggishConfig(ConfigWithCodeOnPush):
 
     Args:
         intermediate_size (`int`, *optional*, defaults to 4096):
-            Width of the two hidden layers behind the convolutions.
+            Width of the two hidden layers after the convolutions.
         hidden_size (`int`, *optional*, defaults to 128):
             Channels of a feature.
 
@@ -30,9 +30,13 @@ class VggishConfig(ConfigWithCodeOnPush):
     intermediate_size: int = 4096
     hidden_size: int = 128
 
-    def validate_architecture(self):
-        """Refuse sizes that cannot be built, by name."""
-        super().validate_architecture()
+    def validate_architecture(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            ValueError: naming the field that cannot be built.
+        """
+        super().validate_architecture()  # type: ignore[no-untyped-call]  # of transformers
         for name in ("intermediate_size", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")

@@ -1,9 +1,9 @@
 """VGGish (arXiv 1609.09430): from a log-mel patch of 0.96 s to a feature.
 
 Layers are those of torchvggish (torchvggish/vggish.py, commit f3f9096), the PyTorch port of TensorFlow's
-research/audioset/vggish. A feature is what the last ReLU gives: not the PCA-whitened 8-bit embedding of AudioSet and
-YouTube-8M. v-iashin/video_features, with which UnAV-100's features were made (github.com/ttgeng233/UnAV/issues/7),
-builds that step and does not take it (models/vggish/vggish_src/vggish_slim.py, commit a2f61b7).
+research/audioset/vggish. A feature is the output of the last ReLU, not the PCA-whitened 8-bit embedding of AudioSet and
+YouTube-8M. v-iashin/video_features, which made the features of UnAV-100 (github.com/ttgeng233/UnAV/issues/7), contains
+that last step but does not apply it (models/vggish/vggish_src/vggish_slim.py, commit a2f61b7).
 """
 
 from itertools import pairwise
@@ -23,7 +23,7 @@ BLOCKS = ((1, 64), (64, 128), (128, 256, 256), (256, 512, 512))  # channels into
 
 
 class VggishBlock(nn.Module):
-    """[convolution, ReLU] once or twice, then half the resolution: (B, X, H, W) -> (B, X', H / 2, W / 2)."""
+    """One or two convolutions with ReLU, then max pooling: (B, X, H, W) -> (B, X', H / 2, W / 2)."""
 
     def __init__(self, sizes: tuple[int, ...]):
         super().__init__()
@@ -42,7 +42,7 @@ class VggishModel(CodeOnPush, PreTrainedModel):
     auto_class = "AutoModel"
     base_model_prefix = "vggish"
     main_input_name = "input_features"
-    input_modalities = ("audio",)
+    input_modalities = ["audio"]
     _can_compile_fullgraph = True
 
     def __init__(self, config: VggishConfig):
@@ -50,9 +50,9 @@ class VggishModel(CodeOnPush, PreTrainedModel):
         self.blocks = nn.Sequential(*(VggishBlock(sizes) for sizes in BLOCKS))
         sizes = (512 * 6 * 4, config.intermediate_size, config.intermediate_size, config.hidden_size)
         self.dense = nn.ModuleList(nn.Linear(in_size, out_size) for in_size, out_size in pairwise(sizes))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # of transformers
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]  # of transformers
     def forward(self, input_features: Tensor) -> BaseModelOutputWithPoolingAndNoAttention:
         """
         Args:
