@@ -1,1 +1,1 @@
-"""Training and evaluation of a model over a data set, with Accelerate."""
+"""Training and fine-tuning with Accelerate."""

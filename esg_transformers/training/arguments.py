@@ -1,8 +1,7 @@
 """Training settings; also the options of `train` and `finetune`. No heavy library is imported here.
 
-`transformers.HfArgumentParser` builds options from a dataclass too, and reads settings from a file. It is not used: it
-imports torch, its options always carry their defaults, so that those given could not win over a file, and it cannot add
-its options to the parser of a subcommand.
+`transformers.HfArgumentParser` makes options of a dataclass too. It is not used: its import alone takes longer than help
+may take, and its options always hold their default values, so those that were given cannot win over a settings file.
 """
 
 import argparse

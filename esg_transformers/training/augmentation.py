@@ -107,7 +107,7 @@ def random_stretch(example: Example, grid: FeatureGrid, stretch: float, generato
         positions = grid.to_positions(grid.to_seconds(steps) / factor).clamp(0, last).numpy()
         lower = positions.astype(np.int64)
         share = (positions - lower).astype(np.float32)[:, None]
-        mixed = (1 - share) * features[lower] + share * features[np.minimum(lower + 1, last)]
+        mixed: npt.NDArray[Any] = (1 - share) * features[lower] + share * features[np.minimum(lower + 1, last)]
         return mixed.astype(features.dtype)
 
     return Example(
