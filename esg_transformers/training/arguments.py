@@ -1,7 +1,7 @@
 """Training settings; also the options of `train` and `finetune`. No heavy library is imported here.
 
-`transformers.HfArgumentParser` makes options of a dataclass too. It is not used: its import alone takes longer than help
-may take, and its options always hold their default values, so those that were given cannot win over a settings file.
+`transformers.HfArgumentParser` makes options of a dataclass too. It is not used: its import alone takes longer than the
+help may take, and its options always hold their default values, so given ones could not win over a settings file.
 """
 
 import argparse
@@ -17,6 +17,19 @@ import yaml
 
 TRACKERS = ("auto", "none", "tensorboard", "wandb", "trackio")
 PRECISIONS = ("auto", "no", "fp16", "bf16")
+# Lowest values of settings; 1 where none is given.
+LOWEST = {
+    "warmup_epochs": 0,
+    "patience": 0,
+    "learning_rate": 1e-12,
+    "body_learning_rate_scale": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 1e-12,
+    "ema_decay": 0,
+    "stretch": 0,
+    "num_workers": 0,
+    "seed": 0,
+}
 T = TypeVar("T")
 
 
@@ -47,7 +60,9 @@ class LocalizationTrainingArguments:
     max_grad_norm: float = _option(1.0, "largest norm of the gradients; longer ones are scaled down to it")
     ema_decay: float = _option(0.999, "decay of the averaged weights, which are evaluated and saved")
     max_steps: int = _option(224, "feature steps of the longest training crop; longer videos are cropped at random")
-    stretch: float = _option(0.25, "share by which a training video is played slower or faster at most; 0: never")
+    stretch: float = _option(
+        0.25, "random time stretch of training videos; 0.25: 0.8 to 1.25 times their duration; 0: off"
+    )
     eval_batch_size: int = _option(16, "videos per batch and process in evaluation")
     num_workers: int = _option(0, "processes that read the corpus, for each training process")
     mixed_precision: str = _option("auto", "no, fp16 or bf16; auto: the setting of `accelerate launch`, or else no")
@@ -65,15 +80,12 @@ class LocalizationTrainingArguments:
                 setattr(self, setting.name, float(value))
             elif type(value) is not wanted:
                 raise ValueError(f"`{setting.name}` must be {wanted.__name__}; got {value!r}.")
-        lowest: dict[str, float] = {"warmup_epochs": 0, "weight_decay": 0, "ema_decay": 0, "num_workers": 0, "seed": 0}
-        lowest |= {"learning_rate": 1e-12, "max_grad_norm": 1e-12, "patience": 0, "body_learning_rate_scale": 0}
-        lowest["stretch"] = 0
         for name, value in asdict(self).items():
-            if type(value) in (int, float) and not value >= lowest.get(name, 1):
-                raise ValueError(f"`{name}` must be at least {lowest.get(name, 1)}; got {value}.")
+            if type(value) in (int, float) and not value >= LOWEST.get(name, 1):
+                raise ValueError(f"`{name}` must be at least {LOWEST.get(name, 1)}; got {value}.")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"`warmup_epochs` ({self.warmup_epochs}) must be fewer than `epochs` ({self.epochs}), which count them."
+                f"`warmup_epochs` ({self.warmup_epochs}) must be fewer than `epochs` ({self.epochs}), all together."
             )
         if self.ema_decay >= 1:
             raise ValueError(f"`ema_decay` must be below 1; got {self.ema_decay}.")
