@@ -60,9 +60,7 @@ class LocalizationTrainingArguments:
     max_grad_norm: float = _option(1.0, "largest norm of the gradients; longer ones are scaled down to it")
     ema_decay: float = _option(0.999, "decay of the averaged weights, which are evaluated and saved")
     max_steps: int = _option(224, "feature steps of the longest training crop; longer videos are cropped at random")
-    stretch: float = _option(
-        0.25, "random time stretch of training videos; 0.25: 0.8 to 1.25 times their duration; 0: off"
-    )
+    stretch: float = _option(0.25, "random time stretch of training videos; 0.25: by 0.8 to 1.25; 0: off")
     eval_batch_size: int = _option(16, "videos per batch and process in evaluation")
     num_workers: int = _option(0, "processes that read the corpus, for each training process")
     mixed_precision: str = _option("auto", "no, fp16 or bf16; auto: the setting of `accelerate launch`, or else no")
