@@ -80,6 +80,9 @@ class MediaFile(os.PathLike[str]):
     def __fspath__(self) -> str:
         return self._path
 
+    def __str__(self) -> str:
+        return self._path
+
     def __repr__(self) -> str:
         return f"MediaFile({self._path!r})"
 

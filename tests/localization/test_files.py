@@ -11,10 +11,12 @@ import wave
 import numpy as np
 import pytest
 from filelock import FileLock
+from transformers import pipeline
 
 from esg_transformers.corpora.example import ExampleList
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.localization.files import files_to_localize, localize_files
+from esg_transformers.localization.pipeline import TASK, open_localizer
 from esg_transformers.simulation.clips import make_workshop_clips
 from esg_transformers.training.model import new_model
 
@@ -89,6 +91,31 @@ def test_without_an_output_results_are_returned_and_nothing_is_written(model, fo
     monkeypatch.chdir(tmp_path)
     assert len(localize_files(model, [folder / "d.wav", folder / "c.wav"])) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+
+
+def test_an_open_pipeline_gives_the_results_of_its_folder_with_its_own_settings(model, folder, tmp_path):
+    localizer = open_localizer(model)
+    assert localize_files(localizer, [folder], threshold=0.0) == localize_files(model, [folder], threshold=0.0)
+    own = pipeline(TASK, model=str(model), threshold=0.0, top_k=3)
+    output = tmp_path / "found.jsonl"
+    expected = localize_files(model, [folder], output, threshold=0.0, top_k=1)
+    assert localize_files(own, [folder], output, top_k=1) == expected  # the lines are of a run with the same settings
+    with pytest.raises(ValueError, match="`encoder` to the pipeline"):
+        localize_files(localizer, [folder], encoder=ENCODER)
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_details_come_with_the_results_and_are_not_kept(model, folder, tmp_path, num_workers):
+    output, seen = tmp_path / "found.jsonl", []
+    settings = {"num_workers": num_workers, "details": ["trace", "waveform"], "threshold": 0.0, "top_k": 3}
+    results = localize_files(model, [folder / "a.mp4", folder / "c.wav"], output, on_result=seen.append, **settings)
+    for result, given in zip(results, seen, strict=True):
+        assert result == {name: value for name, value in given.items() if name not in ("trace", "waveform")}
+        assert given["trace"].semantic.shape[1:] == (3, given["trace"].router.shape[1], 2)
+        assert given["waveform"].shape == (2000, 2)
+    assert lines_of(output)[1:] == results
+    with pytest.raises(ValueError, match="`details` names 'colour'"):
+        localize_files(model, [folder], details=["colour"])
 
 
 def test_a_run_goes_on_with_what_is_missing_and_with_what_failed(model, folder, clip, tmp_path):

@@ -246,6 +246,37 @@ def test_windows_of_several_videos_share_batches_and_stay_with_their_video(local
         assert_same_events(found, localizer_of_windows(video, threshold=0.0))
 
 
+def test_everything_about_a_video_comes_with_its_events(localizer_of_windows, videos):
+    found = localizer_of_windows.localize(videos["longer"], threshold=0.0, with_trace=True, with_waveform=True)
+    assert found.events == localizer_of_windows(videos["longer"], threshold=0.0)
+    assert found.duration == ENCODER(videos["longer"]).duration
+    assert found.streams == ("visual", "audio")
+    assert found.trace.semantic.shape[1:3] == (3, 24)
+    assert found.waveform.shape == (2000, 2)
+    # The tone begins after a second of about 5, at the sampling rate of the encoder.
+    np.testing.assert_allclose(found.waveform[:350], 0, atol=0.05)
+    assert found.waveform[500:1500].max() > 0.25
+    silent = localizer_of_windows.localize(videos["silent"], with_waveform=True)
+    assert (silent.streams, silent.waveform, silent.trace) == (("visual",), None, None)
+    features = localizer_of_windows.localize(ENCODER(videos["dark"]), with_waveform=True)
+    assert (features.streams, features.waveform) == (("audio",), None)
+    of_bytes = localizer_of_windows.localize(videos["dark"].read_bytes(), with_waveform=True)
+    assert of_bytes.streams == ("audio",)
+    assert of_bytes.waveform.shape == (2000, 2)
+    with pytest.raises(TypeError, match="treshold"):
+        localizer_of_windows.localize(videos["dark"], treshold=0.5)
+
+
+def test_an_encoder_that_sees_only_leaves_the_streams_of_the_file_as_they_are(model_folder, videos):
+    class Deaf(SpectralEncoder):
+        def blocks(self, source, num_steps):
+            for block in super().blocks(source, num_steps):
+                yield replace(block, audio=None)
+
+    found = pipeline(TASK, model=str(model_folder), encoder=Deaf()).localize(videos["both"])
+    assert found.streams == ("visual", "audio")
+
+
 def test_settings_given_to_the_pipeline_hold_until_a_call_says_otherwise(model_folder, videos):
     localizer = pipeline(TASK, model=str(model_folder), threshold=0.0, top_k=2)
     assert len(localizer(videos["both"])) == 2

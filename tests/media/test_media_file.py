@@ -113,3 +113,7 @@ def test_a_media_file_that_is_missing_is_named_when_it_is_used(tmp_path):
     file = MediaFile(tmp_path / "gone.mp4")
     with pytest.raises(FileNotFoundError, match=r"gone\.mp4"):
         probe(file)
+
+
+def test_a_media_file_reads_as_its_path(clip):
+    assert str(MediaFile(clip)) == str(Path(MediaFile(clip))) == str(clip)
