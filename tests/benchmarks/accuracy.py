@@ -48,9 +48,11 @@ from esg_transformers.corpora.feature_sets import FEATURE_SETS
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.evaluation import compare_runs, mean_average_precision
 from esg_transformers.files import replacing
-from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.localization.dataset import Localized, localize_dataset
+from esg_transformers.localization.pipeline import AudioVisualEventLocalizationPipeline
+from esg_transformers.localization.trace import STREAMS, trace_of
 from esg_transformers.models.esg_net.configuration_esg_net import SIZES
+from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.models.esg_net.loss_esg_net import step_targets
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetDependencyExperts
 from esg_transformers.simulation.features import SimulatedVideos, simulate_splits
@@ -181,7 +183,7 @@ def run(arguments: argparse.Namespace) -> None:
             for split in ("test", "noisy")
             if split in splits
         }
-        inside = look_inside(best, processor, splits["test"], settings.eval_batch_size)
+        inside = look_inside(best, processor, splits["test"])
     changes = [f"{name}={json.dumps(value)}" for name, value in arguments.field]
     changes += [f"without {part}" for part in (arguments.without, arguments.without_branch) if part]
     result = {
@@ -222,60 +224,57 @@ def scored(localized: Localized, subset: Sequence[int]) -> dict[str, Any]:
     return {"found": found, "true": true, **{name: metrics[name] for name in ("average_map", "mAP@0.5")}}
 
 
-@torch.inference_mode()
 def look_inside(
-    model: PreTrainedModel, processor: EsgNetProcessor, dataset: VideoDataset, batch_size: int
+    model: PreTrainedModel, processor: EsgNetProcessor, dataset: VideoDataset
 ) -> dict[str, list[dict[str, float]]]:
-    """Mean statistics of the semantic stages and routers of an ESG-Net; empty for UnAV.
+    """Mean statistics of the semantic stages and routers of an ESG-Net; empty for a network without them.
 
     `semantic`, one entry per stage: probability of the fused stream for an active class (`event`), and its highest
     probability of any class at steps without an event (`background`). `router`, one entry per layer: entropy of a
-    point's expert weights divided by the maximum (`entropy`; 1: equal weights), and entropy of the mean weights minus
-    that (`information`; 0: the same mixture at every point, 1: one expert alone, evenly distributed over points).
+    step's expert weights divided by the maximum (`entropy`; 1: equal weights), and entropy of the mean weights minus
+    that (`information`; 0: the same mixture at every step, 1: one expert alone, evenly distributed over steps).
     """
-    if isinstance(model, UnavForEventLocalization):
+    config: Any = model.config
+    if not (getattr(config, "use_semantic_interaction", False) or getattr(config, "num_dependency_layers", 0)):
         return {}
-    sums: dict[str, Tensor] = {}
-
-    def add(name: str, values: Tensor, where: Tensor) -> None:
-        total = torch.stack([(values * where).sum(), where.sum()]).double().cpu()
-        sums[name] = sums.get(name, torch.zeros_like(total)) + total
-
-    num_labels = len(dataset.labels)
-    shares: list[Tensor] = [torch.zeros(())] * model.config.num_dependency_layers
-    collate = EventLocalizationCollator(processor)
-    for first in range(0, len(dataset), batch_size):
-        batch = collate([dataset[index] for index in range(first, min(first + batch_size, len(dataset)))])
-        batch = batch.to(model.device)
-        outputs = model(**batch)
-        mask = batch["attention_mask"].bool()
-        active = step_targets(mask.shape[1], batch["segment_labels"], batch["class_labels"], num_labels)
-        active = active.bool() & mask[..., None]  # (B, T, C)
-        background = mask & ~active.any(dim=-1)
-        for stage, logits in enumerate(outputs.semantic_logits or ()):
-            probability = logits[:, 2].sigmoid()
-            add(f"semantic {stage} event", probability, active)
-            add(f"semantic {stage} background", probability.amax(dim=-1), background)
-        points = outputs.point_mask.bool()
-        for layer, weights in enumerate(outputs.router_weights or ()):
-            add(f"router {layer} entropy", entropy(weights), points)
-            shares[layer] = shares[layer] + weights[points].sum(dim=0).cpu()
-    means = {name: (total / count.clamp(min=1)).item() for name, (total, count) in sums.items()}
-    inside: dict[str, list[dict[str, float]]] = {}
-    for name, value in means.items():
-        part, number, what = name.split()
-        rows = inside.setdefault(part, [])
-        rows += [{}] * (int(number) + 1 - len(rows))
-        rows[int(number)] = {**rows[int(number)], what: round(value, 3)}
-    for row, share in zip(inside.get("router", []), shares, strict=True):
-        row["information"] = round(entropy(share / share.sum()).item() - row["entropy"], 3)
+    localizer = AudioVisualEventLocalizationPipeline(model=model, processor=processor, device=model.device)
+    event, background, router = [], [], []  # of each video, arrays (stages or layers, steps) and (layers, steps, E)
+    for index in range(len(dataset)):
+        example = dataset[index]
+        trace = trace_of(localizer, example)
+        if trace.semantic is not None:
+            fused = trace.semantic[:, STREAMS.index("fused")].astype(np.float64)  # (S, T, C)
+            active = active_classes(example, fused.shape[1], trace.grid, len(dataset.labels))
+            event.append(fused[:, active])
+            background.append(fused[:, ~active.any(axis=1)].max(axis=2))
+        if trace.router is not None:
+            router.append(trace.router.astype(np.float64))
+    inside = {}
+    if event:
+        columns = (np.concatenate(event, axis=1).mean(axis=1), np.concatenate(background, axis=1).mean(axis=1))
+        inside["semantic"] = [{"event": round(e, 3), "background": round(b, 3)} for e, b in zip(*columns, strict=True)]
+    if router:
+        weights = np.concatenate(router, axis=1)
+        columns = (entropy(weights).mean(axis=1), entropy(weights.mean(axis=1)))
+        inside["router"] = [
+            {"entropy": round(of_step, 3), "information": round(of_mean - of_step, 3)}
+            for of_step, of_mean in zip(*columns, strict=True)
+        ]
     return inside
 
 
-def entropy(weights: Tensor) -> Tensor:
+def active_classes(example: Example, num_steps: int, grid: FeatureGrid, num_classes: int) -> np.ndarray:
+    """The classes that are active at each step, bool `(T, C)`, as the semantic stages are taught them."""
+    positions = grid.to_positions(torch.from_numpy(example["segments"]))
+    targets = step_targets(num_steps, positions[None], torch.from_numpy(example["labels"])[None], num_classes)
+    return targets[0].bool().numpy()
+
+
+def entropy(weights: np.ndarray) -> np.ndarray:
     """Entropy over the last dimension, divided by the maximum: 0 to 1."""
-    share: Tensor = torch.special.entr(weights).sum(dim=-1) / max(math.log(weights.shape[-1]), 1e-9)
-    return share
+    shares = weights / weights.sum(axis=-1, keepdims=True)  # float16 weights do not sum to 1 exactly
+    terms = np.where(shares > 0, -shares * np.log(np.maximum(shares, 1e-300)), 0.0)
+    return np.asarray(terms.sum(axis=-1) / max(math.log(weights.shape[-1]), 1e-9))
 
 
 def read(paths: Sequence[str]) -> list[dict[str, Any]]:
