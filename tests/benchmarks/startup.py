@@ -1,4 +1,4 @@
-"""CPU time and memory of help, version, mistakes of use and imports: `python tests/benchmarks/startup.py`.
+"""CPU time and memory of help, version, usage errors and imports: `python tests/benchmarks/startup.py`.
 
 Each row is the median of several new processes; memory is the largest resident set of a process. CPU time is in seconds
 and as a share of `import torch, transformers` in the same run.

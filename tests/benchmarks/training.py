@@ -31,7 +31,7 @@ from esg_transformers.training.steps import parameter_groups
 NUM_STEPS, NUM_CLASSES = 224, 100
 # Functions of the profile by file and name; none calls another of the same set, so cumulative times can be added.
 COMPUTE = {
-    ("loop.py", "_backward"),
+    ("steps.py", "_backward"),
     ("accelerator.py", "clip_grad_norm_"),
     ("optimizer.py", "step"),
     ("ema.py", "update"),
@@ -104,9 +104,7 @@ def print_profile(model_size: str, num_videos: int, num_workers: int) -> None:
     def seconds(which: set[tuple[str, str]]) -> float:
         return sum(float(value[3]) for (path, _, name), value in stats.items() if (Path(path).name, name) in which)
 
-    steps = next(
-        value[3] for (path, _, name), value in stats.items() if (Path(path).name, name) == ("loop.py", "steps")
-    )
+    epoch = seconds({("loop.py", "epoch")})
     compute, reading = seconds(COMPUTE - {("optimizer.py", "step")}), seconds(READING)
     # Accelerate's optimizer calls torch's in a file of the same name; only the outer call counts.
     compute += max(
@@ -114,8 +112,8 @@ def print_profile(model_size: str, num_videos: int, num_workers: int) -> None:
     )
     print(f"\n### Where the time of {num_videos // 4} steps of {model_size} goes, {num_workers} workers\n")
     print("| | share of the time, percent |\n|---|---|")
-    for name, part in (("compute", compute), ("waiting for data", reading), ("the rest", steps - compute - reading)):
-        print(f"| {name} | {100 * part / steps:.1f} |", flush=True)
+    for name, part in (("compute", compute), ("waiting for data", reading), ("the rest", epoch - compute - reading)):
+        print(f"| {name} | {100 * part / epoch:.1f} |", flush=True)
 
 
 def main() -> None:
