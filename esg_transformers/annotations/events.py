@@ -105,6 +105,6 @@ class Annotations:
             raise ValueError(
                 f"The duration of {len(self.videos) - len(known)} of {len(self.videos)} videos is not known (first: "
                 f"{first!r}), because their annotation file does not state it. Pass `durations` when reading the file, "
-                "or measure the videos of a folder: `esg-transformers annotations convert --media DIR`."
+                "or measure the videos of a folder: `esg-transformers annotations convert --videos DIR`."
             )
         return {video_id: float(duration) for video_id, duration in known.items()}

@@ -31,22 +31,22 @@ def run(arguments: argparse.Namespace) -> None:
         frame_rate=arguments.frame_rate,
     )
     reading, annotations = scan()
-    if arguments.media:
+    if arguments.videos:
         unknown = [video.video_id for video in annotations.videos.values() if video.duration is None]
-        reading, annotations = scan(durations=_durations_of(unknown, arguments.media))
+        reading, annotations = scan(durations=_durations_of(unknown, arguments.videos))
     reading.raise_for_errors()
     write_annotations(annotations, arguments.output, target_format, frame_rate=arguments.frame_rate)
     num_events = sum(len(video.events) for video in annotations.videos.values())
     print(f"Wrote {num_events} events of {len(annotations.videos)} videos to {arguments.output} ({target_format}).")
 
 
-def _durations_of(video_ids: list[str], media_dir: str) -> dict[str, float]:
-    """Seconds of the files `ID.mp4` and the like in a folder."""
-    present = video_files(media_dir)
+def _durations_of(video_ids: list[str], videos_dir: str) -> dict[str, float]:
+    """Durations, in seconds, of the videos that the folder has, by id."""
+    present = video_files(videos_dir)
     missing = [video_id for video_id in video_ids if video_id not in present]
     if missing:
         logger.warning(
-            f"{media_dir} lacks {len(missing)} of {len(video_ids)} videos, whose durations stay unknown: "
+            f"{videos_dir} lacks {len(missing)} of {len(video_ids)} videos; their durations stay unknown: "
             f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
         )
     with tqdm(

@@ -1,4 +1,4 @@
-"""Checks of a command's options before its libraries are imported: combinations, suffixes, folders to write to."""
+"""Checks of options before any heavy import: combinations, suffixes, and the folders of files to write."""
 
 import argparse
 from collections.abc import Collection
@@ -23,14 +23,14 @@ VIDEO_OPTIONS = (
     "num_workers",
 )
 PICTURES = (".png", ".svg", ".pdf")
-TARGETS = {"precision": 1, "recall": 1, "f1": 0, "cost": 2, "alarms-per-hour": 1}  # numbers that each takes
+TARGETS = {"precision": 1, "recall": 1, "f1": 0, "cost": 2, "alarms-per-hour": 1}  # how many numbers each takes
 
 
 def check_source(arguments: argparse.Namespace) -> None:
-    """Refuse options that do not name one source of features and events.
+    """Check that the options name one source of features and events.
 
     Raises:
-        ValueError: if they do not.
+        ValueError: if they name none or two.
     """
     given = [bool(vars(arguments)[name]) for name in SOURCE]
     if given not in ([True, False, False, False], [False, True, True, True]):
@@ -39,17 +39,17 @@ def check_source(arguments: argparse.Namespace) -> None:
 
 
 def check_annotation_options(arguments: argparse.Namespace) -> None:
-    """Refuse options on the reading of annotations where none are read.
+    """Check that `--annotation-format` and `--frame-rate` have annotations to apply to.
 
     Raises:
-        ValueError: if there are such options.
+        ValueError: if they have none.
     """
     if (arguments.annotation_format or arguments.frame_rate) and not arguments.annotations:
-        raise ValueError("--annotation-format and --frame-rate go with --annotations.")
+        raise ValueError("--annotation-format and --frame-rate apply to --annotations, which is not given.")
 
 
 def check_encoder(arguments: argparse.Namespace) -> None:
-    """Refuse models of another encoder than `--encoder` names, and an encoder without the models that it needs.
+    """Check that the models are those of the encoder, and that it has the ones that it needs.
 
     Raises:
         ValueError: naming the options.
@@ -68,7 +68,7 @@ def check_encoder(arguments: argparse.Namespace) -> None:
 
 
 def encoder_of_models(arguments: argparse.Namespace) -> str | None:
-    """The encoder that the given models belong to; None if no model is given."""
+    """Encoder of the given models; None if no model is given."""
     for encoder, models in MODELS_OF_ENCODER.items():
         if any(vars(arguments)[model] for model in models):
             return encoder
@@ -97,10 +97,10 @@ def check_calibrate(arguments: argparse.Namespace) -> None:
 
 
 def parse_target(text: str) -> tuple[str, list[float]]:
-    """Name and numbers of the target that `--target` gives.
+    """Name and numbers of a target of `--target`.
 
     Raises:
-        ValueError: if it gives none.
+        ValueError: if it is not a target.
 
     >>> parse_target("cost=5:1")
     ('cost', [5.0, 1.0])
@@ -113,7 +113,7 @@ def parse_target(text: str) -> tuple[str, list[float]]:
     if len(numbers) != TARGETS.get(name) or (equals and not numbers):
         raise ValueError(
             f"--target is {text!r}; expected precision=0.9, recall=0.8, f1, cost=5:1 or alarms-per-hour=2, with "
-            "numbers of your own."
+            "your own numbers."
         )
     return name, numbers
 
@@ -122,12 +122,12 @@ def check_evaluate(arguments: argparse.Namespace) -> None:
     """Check the files and the source of `evaluate`."""
     _check_folders(arguments.output, arguments.errors, arguments.report)
     if arguments.errors and Path(arguments.errors).suffix != ".png":
-        raise ValueError(f"--errors draws a .png; got {arguments.errors}.")
+        raise ValueError(f"--errors is {arguments.errors}; its suffix must be .png.")
     check_source(arguments)
 
 
 def check_localize(arguments: argparse.Namespace) -> None:
-    """Check the files of `localize`, and that its options are for videos, or for a corpus."""
+    """Check the files of `localize`, and that its options apply to its source."""
     if bool(arguments.videos) == any(vars(arguments)[name] for name in SOURCE):
         raise ValueError(
             "Give either video files, or a corpus (--corpus, or --annotations, --features, --feature-set)."
@@ -135,17 +135,17 @@ def check_localize(arguments: argparse.Namespace) -> None:
     _check_folders(arguments.output)
     suffix = Path(arguments.output or "").suffix
     if arguments.output and suffix not in (".json", ".jsonl"):
-        raise ValueError(f"--output writes a .json or a .jsonl; got {arguments.output}.")
+        raise ValueError(f"--output is {arguments.output}; its suffix must be .json or .jsonl.")
     if arguments.videos:
         if (arguments.lanes and "html" not in arguments.to) or (arguments.output_dir and not arguments.to):
-            raise ValueError("--lanes goes with --to html, and --output-dir with --to.")
+            raise ValueError("--lanes needs --to html, and --output-dir needs --to.")
         check_encoder(arguments)
         return
     given = [spelling_of(name) for name in VIDEO_OPTIONS if vars(arguments)[name]]
     if suffix == ".jsonl":
         given.append("--output FILE.jsonl")
     if given:
-        raise ValueError(f"For video files, not for a corpus: {', '.join(given)}.")
+        raise ValueError(f"These options apply to video files, not to a corpus: {', '.join(given)}.")
     check_source(arguments)
 
 
@@ -155,7 +155,7 @@ def check_corpus_build(arguments: argparse.Namespace) -> None:
     if given not in ([True, False, False], [False, True, True]):
         raise ValueError("Give either --videos, or both of --features and --feature-set.")
     if arguments.features and (arguments.encoder or encoder_of_models(arguments)):
-        raise ValueError("--encoder and its models go with --videos: feature files are encoded already.")
+        raise ValueError("--encoder and its models apply to --videos: feature files are encoded already.")
     check_encoder(arguments)
 
 
@@ -186,7 +186,7 @@ def check_corpus_simulate(arguments: argparse.Namespace) -> None:
     """Check the numbers of videos of `corpus simulate`."""
     num_videos = {split: getattr(arguments, split) for split in ("train", "validation", "test")}
     if min(num_videos.values()) < 0 or not any(num_videos.values()):
-        raise ValueError(f"Give 0 or more videos for each split, and any for one; got {num_videos}.")
+        raise ValueError(f"Each split needs 0 or more videos, and at least one split needs 1; got {num_videos}.")
 
 
 def check_annotations_convert(arguments: argparse.Namespace) -> None:

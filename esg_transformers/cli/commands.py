@@ -1,7 +1,7 @@
-"""The commands of `esg-transformers`: their names, descriptions and options.
+"""The commands of `esg-transformers`: names, descriptions and options.
 
-The work of a command is in the module of its name, whose `run(arguments)` is imported when the command runs. So the
-help and a mistake of use cost no import of torch, transformers or datasets.
+A command is run by `run(arguments)` of the module with its name, which is imported only then. So help and usage errors
+import neither torch nor transformers nor datasets.
 """
 
 import argparse
@@ -47,9 +47,9 @@ class Command:
     """A command and its options.
 
     Args:
-        description: of what it does; the first line is shown in the list of commands.
+        description: shown in its help; the first line also in the list of commands.
         add_options: adds its options to a parser.
-        check: raises `ValueError` or `OSError` for options that do not go together.
+        check: raises `ValueError` or `OSError` for options that cannot be used together.
     """
 
     description: str
@@ -58,7 +58,7 @@ class Command:
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", default="demo", metavar="DIR", help="folder for everything made (default: demo)")
+    parser.add_argument("--output", default="demo", metavar="DIR", help="folder for all files (default: demo)")
     add_device_option(parser)
 
 
@@ -73,62 +73,70 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="the trained model to start from")
-    parser.add_argument("--corpus", required=True, metavar="DIR", help="a corpus with splits train and validation")
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="trained model to start from")
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="corpus with the splits train and validation")
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder of the fine-tuned model and its checkpoints"
     )
     parser.add_argument(
-        "--freeze", nargs="+", default=[], metavar="PART", help="parts whose weights stay, such as model.embeddings"
+        "--freeze",
+        nargs="+",
+        default=[],
+        metavar="PART",
+        help="modules whose weights stay fixed, such as model.embeddings",
     )
     parser.add_argument(
-        "--lora-rank", type=int, metavar="RANK", help="train adapters of this rank in place of the body (needs peft)"
+        "--lora-rank",
+        type=int,
+        metavar="RANK",
+        help="train LoRA adapters of this rank, and keep the weights of the body fixed (needs peft)",
     )
     add_device_option(parser)
     add_settings(parser, FINETUNING)
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="DIR", help="the folder of a trained model")
+    parser.add_argument("--model", required=True, metavar="DIR", help="folder of a trained model")
     add_source_options(parser)
-    parser.add_argument("--split", default="validation", help="the split to choose on (default: validation)")
+    parser.add_argument("--split", default="validation", help="split to choose on (default: validation)")
     parser.add_argument(
         "--target",
         required=True,
-        help="what each class is to reach: precision=0.9, recall=0.8, f1, cost=5:1 (a miss costs 5 times a false "
-        "alarm), or alarms-per-hour=2 (of all classes together)",
+        help="goal for each class: precision=0.9, recall=0.8, f1 (the best), cost=5:1 (a miss costs as much "
+        "as 5 false alarms), or alarms-per-hour=2 (false alarms of all classes together)",
     )
     criterion = parser.add_mutually_exclusive_group()
     criterion.add_argument(
-        "--tiou", type=float, default=0.5, help="overlap with a true event that makes a hit (default: 0.5)"
+        "--tiou", type=float, default=0.5, help="temporal IoU with a true event that makes a hit (default: 0.5)"
     )
     criterion.add_argument(
         "--collar",
         type=float,
         metavar="SECONDS",
-        help="instead: how far start and end may be off; the end by a fifth of the event's length too, as in DESED",
+        help="match boundaries instead: largest distance of starts and of ends; ends may also differ by a fifth of the "
+        "event's length, as in DESED",
     )
-    parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="videos per forward pass (default: 16)")
     add_device_option(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="trained model")
     add_source_options(parser)
-    parser.add_argument("--split", default="test", help="the split to score (default: test)")
-    parser.add_argument("--batch-size", type=int, default=16, help="videos of one forward pass (default: 16)")
-    parser.add_argument("--output", metavar="FILE", help="write the found events here, in the layout of ActivityNet")
+    parser.add_argument("--split", default="test", help="split to score (default: test)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="videos per forward pass (default: 16)")
+    parser.add_argument("--output", metavar="FILE", help="write the found events here, as an ActivityNet result file")
     parser.add_argument(
         "--bootstrap",
         type=int,
         default=0,
         metavar="N",
-        help="give 95 percent intervals, from N resamples of the videos, such as 1000 (default: none)",
+        help="print 95 percent intervals from N bootstrap resamples of the videos, such as 1000 (default: none)",
     )
     parser.add_argument(
-        "--against", metavar="FILE", help="compare with what another model found, which its --output wrote"
+        "--against", metavar="FILE", help="compare with the events of another model, as `evaluate --output` wrote them"
     )
-    parser.add_argument("--errors", metavar="FILE.png", help="analyse the errors: print them, and draw them here")
+    parser.add_argument("--errors", metavar="FILE.png", help="analyse the errors: print the analysis and draw it here")
     add_report_option(parser, "all figures")
     add_device_option(parser)
 
@@ -137,59 +145,64 @@ def _add_localize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "videos", nargs="*", metavar="VIDEO_OR_FOLDER", help="video and sound files, and folders of them"
     )
-    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a trained model")
+    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="trained model")
     add_device_option(parser, "a GPU if there is one; encoders on the CPU")
     parser.add_argument(
-        "--threshold", type=float, help="score that an event needs (default: those of `calibrate`, or else 0.3)"
+        "--threshold", type=float, help="score above which events are kept (default: those of `calibrate`, or else 0.3)"
     )
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="write the events of all videos here: a .json in the layout of ActivityNet's results, or a .jsonl of one "
-        "line a video, which an interrupted run goes on with",
+        help="write the events of all videos here: a .json is an ActivityNet result file; a .jsonl has one line per "
+        "video, and an interrupted run resumes from it",
     )
     _add_localize_videos(parser)
     add_source_options(parser)
-    parser.add_argument("--split", default="test", help="the split of the corpus (default: test)")
+    parser.add_argument("--split", default="test", help="split of the corpus (default: test)")
 
 
 def _add_localize_videos(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("videos")
     add_encoder_options(group, "the one that the model was trained on, if it needs no weights")
-    group.add_argument("--top-k", type=int, metavar="K", help="the most events of one video (default: all)")
+    group.add_argument("--top-k", type=int, metavar="K", help="largest number of events per video (default: all)")
     group.add_argument(
         "--merge-gap",
         type=seconds_of_classes,
         metavar="SECONDS",
-        help="make one event of two of a class with no more than this between them; "
-        "for some classes: 'alarm=0.5,door slamming=1'",
+        help="merge events of one class that are at most this far apart; for single classes: "
+        "'alarm=0.5,door slamming=1'",
     )
     group.add_argument(
         "--min-duration",
         type=seconds_of_classes,
         metavar="SECONDS",
-        help="leave out events that are shorter; for some classes as --merge-gap",
+        help="drop shorter events; for single classes as in --merge-gap",
     )
     group.add_argument(
         "--to",
         type=names_of_files,
         default=[],
         metavar="FORMAT,...",
-        help=f"write a file for each video in each of these formats: {', '.join(SUFFIXES)}; existing files are "
-        "replaced",
+        help=f"write one file per video in each of these formats: {', '.join(SUFFIXES)}; existing files are replaced",
     )
     group.add_argument(
-        "--output-dir", metavar="DIR", help="where --to writes; created if missing (default: the current directory)"
+        "--output-dir",
+        metavar="DIR",
+        help="folder of the files of --to; created if missing (default: the current directory)",
     )
     group.add_argument(
         "--lanes",
         type=names_of_lanes,
         default=[],
         metavar="LANE,...",
-        help=f"show in the html what the model computed for every step: {', '.join(LANES)}",
+        help=f"show these outputs of the model in the html, step by step: {', '.join(LANES)}",
     )
     group.add_argument(
-        "--num-workers", type=int, default=0, metavar="N", help="processes to localize in (default: 0, in this one)"
+        "--num-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="worker processes (default: 0, localize in this process)",
     )
 
 
@@ -204,86 +217,85 @@ def _add_corpus_build(parser: argparse.ArgumentParser) -> None:
         "--grid",
         type=numbers_of_grid,
         metavar="FRAME_RATE,STRIDE,WINDOW",
-        help="frames per second, and frames; videos are encoded on it, feature files resampled to it",
+        help="feature grid: frames per second, frames from one feature to the next, frames per feature; videos are "
+        "encoded on it, feature files are resampled to it (default: that of the encoder or the files)",
     )
     annotations = parser.add_argument_group("events")
     annotations.add_argument(
-        "--annotations", required=True, metavar="FILE", help="the true events, in any annotation format"
+        "--annotations", required=True, metavar="FILE", help="true events, in any annotation format"
     )
     _, frame_rate = add_annotation_options(annotations)
     add_old_spelling(annotations, "--annotation-frame-rate", frame_rate)
-    parser.add_argument("--output", required=True, metavar="DIR", help="the corpus folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="replace a corpus that is there already")
-    parser.add_argument(
-        "--videos-per-shard", type=int, default=128, metavar="N", help="videos of a file (default: 128)"
-    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="corpus folder to create")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing corpus")
+    parser.add_argument("--videos-per-shard", type=int, default=128, metavar="N", help="videos per file (default: 128)")
     parser.add_argument(
         "--num-workers",
         type=int,
         metavar="N",
-        help="processes that build; 0 builds in this one (default: 2, with a --device other than cpu 0)",
+        help="worker processes; 0 builds in this process (default: 2, or 0 with a --device other than cpu)",
     )
 
 
 def _add_corpus_validate(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("source", "Give --corpus, or --annotations, alone or with features or videos.")
-    source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
-    source.add_argument("--annotations", metavar="FILE", help="the true events, in any annotation format")
+    source.add_argument("--corpus", metavar="DIR", help="corpus folder")
+    source.add_argument("--annotations", metavar="FILE", help="true events, in any annotation format")
     _, frame_rate = add_annotation_options(source)
     add_old_spelling(source, "--annotation-frame-rate", frame_rate)
     source.add_argument("--features", metavar="DIR", help="folder of .npy feature files; needs --feature-set")
     add_feature_set_option(source)
     source.add_argument("--videos", metavar="DIR", help="folder of the videos, each named after its id")
-    parser.add_argument("--model", metavar="DIR", help="the folder of a model that has to know the labels")
+    parser.add_argument("--model", metavar="DIR", help="folder of a model; labels that it does not know are errors")
     add_old_spelling(parser, "--json", add_report_option(parser, "all problems and counts"))
-    parser.add_argument("--strict", action="store_true", help="exit with 1 on warnings too")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings, too")
 
 
 def _add_corpus_describe(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("source", "Give --corpus or --annotations.")
-    source.add_argument("--corpus", metavar="DIR", help="a corpus folder")
+    source.add_argument("--corpus", metavar="DIR", help="corpus folder")
     source.add_argument("--annotations", metavar="FILE", help="events, in any annotation format")
     _, frame_rate = add_annotation_options(source)
     add_old_spelling(source, "--annotation-frame-rate", frame_rate)
     add_feature_set_option(source)
-    parser.add_argument("--levels", type=int, default=6, metavar="N", help="of the temporal pyramid (default: 6)")
-    parser.add_argument("--picture", metavar="FILE", help="draw it here, .png, .svg or .pdf")
+    parser.add_argument(
+        "--levels", type=int, default=6, metavar="N", help="levels of the temporal pyramid (default: 6)"
+    )
+    parser.add_argument("--picture", metavar="FILE", help="draw the description here: .png, .svg or .pdf")
     add_old_spelling(parser, "--json", add_report_option(parser, "all figures"))
 
 
 def _add_corpus_simulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, metavar="DIR", help="the corpus folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="replace a corpus that is there already")
+    parser.add_argument("--output", required=True, metavar="DIR", help="corpus folder to create")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing corpus")
     parser.add_argument("--classes", type=int, default=20, metavar="N", help="classes of events (default: 20)")
     for split, number in (("train", 300), ("validation", 100), ("test", 100)):
         parser.add_argument(
-            f"--{split}", type=int, default=number, metavar="N", help=f"videos of this split (default: {number})"
+            f"--{split}", type=int, default=number, metavar="N", help=f"videos of the {split} split (default: {number})"
         )
     parser.add_argument(
         "--feature-set",
         choices=FEATURE_SETS,
         default="i3d-vggish",
-        help="feature set whose grid and sizes to take (default: i3d-vggish)",
+        help="feature set whose grid and sizes to use (default: i3d-vggish)",
     )
     parser.add_argument(
-        "--difficulty", type=float, default=1.0, help="factor on noise, distractors and jitter (default: 1)"
+        "--difficulty", type=float, default=1.0, help="factor on everything that misleads; 0: only events (default: 1)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
     parser.add_argument(
-        "--num-workers", type=int, default=0, metavar="N", help="processes that build beside this one (default: 0)"
+        "--num-workers", type=int, default=0, metavar="N", help="worker processes (default: 0, build in this process)"
     )
 
 
 def _add_corpus_push(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", metavar="DIR", help="the corpus folder")
+    parser.add_argument("corpus", metavar="DIR", help="corpus folder")
     add_push_options(parser, "dataset")
 
 
 def _add_annotations_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help="a file, or a folder of files of one video each")
-    parser.add_argument(
-        "output", metavar="OUT", help="a file, or a folder where the format has a file per video and there are several"
-    )
+    parser.add_argument("input", metavar="IN", help="a file, or a folder with one file per video")
+    parser.add_argument("output", metavar="OUT", help="a file, or a folder if the format has one file per video")
     annotation_format, _ = add_annotation_options(parser)
     add_old_spelling(parser, "--from", annotation_format)
     parser.add_argument(
@@ -291,16 +303,19 @@ def _add_annotations_convert(parser: argparse.ArgumentParser) -> None:
         dest="target_format",
         choices=list(FORMATS),
         metavar="FORMAT",
-        help=f"the format of OUT (default: by suffix; .json is unav): {', '.join(FORMATS)}",
+        help=f"format of OUT (default: by suffix; .json is unav): {', '.join(FORMATS)}",
+    )
+    videos = parser.add_argument(
+        "--videos",
+        metavar="DIR",
+        help="folder of the videos, each named after its id, to measure durations that IN lacks",
+    )
+    add_old_spelling(parser, "--media", videos)
+    parser.add_argument(
+        "--split", default="train", metavar="NAME", help="split of the videos for which IN names none (default: train)"
     )
     parser.add_argument(
-        "--media", metavar="DIR", help="folder of the videos, each named after its id: measure what IN does not say"
-    )
-    parser.add_argument(
-        "--split", default="train", metavar="NAME", help="the split of videos for which IN says none (default: train)"
-    )
-    parser.add_argument(
-        "--labels", metavar="FILE", help="annotations whose classes these are: their ids are kept, others refused"
+        "--labels", metavar="FILE", help="annotations that list the classes and their ids; other classes are refused"
     )
 
 
@@ -308,10 +323,10 @@ def _add_metric_push(parser: argparse.ArgumentParser) -> None:
     add_push_options(parser, "Space")
 
 
-# By name; the module of a command has underscores in place of spaces.
+# By name. The module of a command has underscores for spaces.
 COMMANDS = {
     "demo": Command(
-        "Make simulated videos, encode them, train on them, evaluate and localize. Offline.\n\n"
+        "Make simulated videos, encode them, train, evaluate and localize; without network.\n\n"
         "Interrupted? Run the same command again: finished parts are kept.",
         _add_demo,
     ),
@@ -332,8 +347,8 @@ COMMANDS = {
     ),
     "calibrate": Command(
         "Choose a score threshold for each class, on a validation split.\n\n"
-        "The thresholds are written into the processor of the model, where `localize` and the pipeline read them. "
-        "Choose them on videos that the model was not trained on; report figures on videos of a third split.",
+        "The thresholds are written to the processor of the model, where `localize` and the pipeline read them. "
+        "Choose them on videos that the model was not trained on, and report figures on those of a third split.",
         _add_calibrate,
         check_calibrate,
     ),
@@ -353,12 +368,12 @@ COMMANDS = {
     ),
     "corpus validate": Command(
         "Check a corpus, or annotations with their features or videos, and report every problem.\n\n"
-        "Exit code: 0 if there is no error (with --strict: nor a warning), 1 otherwise.",
+        "Exit code: 0 without errors (with --strict: without warnings), 1 otherwise.",
         _add_corpus_validate,
         check_corpus_validate,
     ),
     "corpus describe": Command(
-        "Describe a corpus or annotations: counts, durations, overlap, event lengths, with a picture.",
+        "Describe a corpus or annotations: counts, durations, overlap and lengths of events, with a picture.",
         _add_corpus_describe,
         check_corpus_describe,
     ),

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         datasets = {split: FeatureFolder(annotations, arguments.features, feature_set, split, grid) for split in splits}
     source = next(iter(datasets.values()), None)
     if source is None:
-        raise ValueError(f"{arguments.annotations} has no videos in it.")
+        raise ValueError(f"{arguments.annotations} lists no videos.")
     write_corpus(
         arguments.output,
         datasets,
@@ -44,14 +44,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _num_workers(arguments: argparse.Namespace) -> int:
-    """Processes that build: 2 unless told otherwise, but none beside this one for networks that are not on the CPU."""
+    """Worker processes: by default 2, or 0 if networks run on another device than the CPU."""
     if arguments.num_workers is not None:
         return int(arguments.num_workers)
     return 2 if arguments.device in (None, "cpu") else 0
 
 
 def _annotations(arguments: argparse.Namespace) -> Annotations:
-    """The annotations; durations that they do not say are those of the video files."""
+    """The annotations, with missing durations measured from the video files."""
     read = partial(
         read_annotations,
         arguments.annotations,

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _as_text(description: dict[str, Any]) -> str:
-    """All figures but the histogram and the matrices."""
+    """Tables of all figures except the histogram and the matrices."""
     counts = ["videos", "videos_without_events", "events", "events_per_video", "classes", "hours"]
     splits = description["splits"]
     tables = [_table(["split", *counts], [[split, *(splits[split][name] for name in counts)] for split in splits])]
@@ -49,7 +49,7 @@ def _as_text(description: dict[str, Any]) -> str:
     tables.append(f"{_percent(description['overlapping_events'])} of the events overlap another.")
     if description["pairs"]:
         pairs = [[" + ".join(pair["labels"]), pair["videos"], pair["seconds"]] for pair in description["pairs"]]
-        tables.append(_table(["classes that come together", "videos", "seconds at once"], pairs))
+        tables.append(_table(["classes that overlap", "videos", "seconds at once"], pairs))
     if "reach" in description:
         tables += _reach_as_text(description["reach"])
     return "\n\n".join(tables)
@@ -61,14 +61,14 @@ def _reach_as_text(reach: dict[str, Any]) -> list[str]:
         for level in reach["levels"]
     ]
     return [
-        _table(["level", "seconds a step", "events it answers for", "shortest", "longest"], levels),
-        f"{_percent(reach['without_points'])} of the events lie between two steps: no level answers for them.\n"
-        f"{_percent(reach['beyond_last_level'])} are longer than the last level is meant for: add a level.",
+        _table(["level", "seconds a step", "events in its range", "shortest", "longest"], levels),
+        f"{_percent(reach['without_points'])} of the events lie between two steps; no level detects them.\n"
+        f"{_percent(reach['beyond_last_level'])} are longer than the range of the last level. Add a level.",
     ]
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> str:
-    """Columns of text: the first to the left, the others to the right."""
+    """Text table: the first column is left-aligned, the others right-aligned."""
     texts = [[name.replace("_", " ") for name in header]] + [[_as_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     return "\n".join(

@@ -16,13 +16,13 @@ from esg_transformers.corpora.description import describe
 from esg_transformers.corpora.validation import validate_corpus, validate_features, validate_splits, validate_videos
 from esg_transformers.files import replacing
 
-SHOWN = 5  # problems of a kind in the report; the JSON file has all
+SHOWN = 5  # printed problems of one kind; the file of --report has all
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command and return its exit code."""
     if arguments.model and not Path(arguments.model).is_dir():
-        raise FileNotFoundError(f"No folder of a model at {arguments.model}.")
+        raise FileNotFoundError(f"No model folder at {arguments.model}.")
     label2id = AutoConfig.from_pretrained(arguments.model).label2id if arguments.model else None
     annotations, problems = _validate(arguments, label2id)
     problems = sorted(problems + validate_splits(annotations), key=lambda problem: problem.severity)
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace, label2id: dict[str, int] | None) -> tuple[Annotations, list[Problem]]:
-    """What is sound of the annotations that the options name, and all problems but those of classes and splits."""
+    """Valid annotations of the source, and its problems except those of splits."""
     if arguments.corpus:
         return validate_corpus(arguments.corpus, label2id)
     feature_set = named_feature_set(arguments.feature_set) if arguments.feature_set else None
@@ -58,7 +58,7 @@ def _validate(arguments: argparse.Namespace, label2id: dict[str, int] | None) ->
 
 
 def _report(annotations: Annotations, problems: Sequence[Problem]) -> str:
-    """What was looked at, and its problems by kind, errors first."""
+    """Summary of the annotations, and their problems by kind, errors first."""
     splits = describe(annotations)["splits"]
     parts = [f"{split}: {count['videos']} videos, {count['events']} events" for split, count in splits.items()]
     num_empty = sum(not video.events for video in annotations.videos.values())
@@ -69,5 +69,5 @@ def _report(annotations: Annotations, problems: Sequence[Problem]) -> str:
         if len(same) > SHOWN:
             lines.append(f"  and {len(same) - SHOWN} more")
     num_errors = sum(problem.severity == "error" for problem in problems)
-    lines += ["", f"{num_errors} errors, {len(problems) - num_errors} warnings" if problems else "Nothing is wrong."]
+    lines += ["", f"{num_errors} errors, {len(problems) - num_errors} warnings" if problems else "No problems found."]
     return "\n".join(lines)

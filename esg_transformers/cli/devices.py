@@ -1,4 +1,4 @@
-"""The device that `--device` names, for networks of this process and for Accelerate."""
+"""The device of `--device`, for torch and for Accelerate."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from accelerate import PartialState
 
 
 def device_of(name: str | None) -> torch.device | None:
-    """The device of a name such as "cpu" or "cuda:1"; None for None.
+    """Device of a name such as "cpu" or "cuda:1"; None for None.
 
     Raises:
-        ValueError: if torch has no such device here.
+        ValueError: if torch cannot compute on it here.
 
     >>> device_of("cpu")
     device(type='cpu')
@@ -37,25 +37,25 @@ def _devices() -> list[str]:
 
 
 def use_device(name: str | None) -> None:
-    """Let every `Accelerator` of this process run on a device.
+    """Make every `Accelerator` of this process use a device.
 
     Args:
         name: as `--device` gives it; None leaves the choice to Accelerate.
 
     Raises:
-        ValueError: if torch has no such device here, this is one of several processes, which Accelerate gives a device
-            each, or an earlier `Accelerator` of this process has another.
+        ValueError: if torch cannot compute on it here, if this is one of several processes, to which Accelerate assigns
+            devices, or if Accelerate uses another device in this process already.
     """
     device = device_of(name)
     if device is None:
         return
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
-            f"--device is {name!r}, but Accelerate gives each of several processes a device. Leave it out."
+            f"--device is {name!r}, but Accelerate assigns a device to each of several processes. Leave the option out."
         )
     if device.index is not None:
         torch.accelerator.set_device_index(device.index)
-    # PartialState holds the device of all accelerators, and reads this variable when it is first made.
+    # PartialState holds the device of every Accelerator; the first one of a process reads this variable.
     with _environment("ACCELERATE_TORCH_DEVICE", str(device)):
         chosen = PartialState().device
     if chosen != device:

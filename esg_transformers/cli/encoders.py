@@ -1,4 +1,4 @@
-"""The encoder that `--encoder` and the options of its models name."""
+"""The encoder of `--encoder` and the options of its models."""
 
 import argparse
 from typing import TypeVar
@@ -17,7 +17,7 @@ from esg_transformers.encoders.vggish.modeling_vggish import VggishModel
 from esg_transformers.hub import downloaded_model
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid
 
-# Names of the encoders that each value of `--encoder` opens; the features of I3D are others without flow.
+# Encoder names, as models store them, by value of `--encoder`. Without flow, I3D features have a name of their own.
 NAMES_OF = {"spectral": ("spectral",), "hub": ("hub",), "i3d-vggish": ("i3d-vggish", "i3d_rgb-vggish")}
 
 Network = TypeVar("Network", I3dModel, VggishModel)
@@ -26,17 +26,17 @@ Network = TypeVar("Network", I3dModel, VggishModel)
 def open_encoder(
     arguments: argparse.Namespace, grid: FeatureGrid | None, device: torch.device | None
 ) -> AudioVisualEncoder:
-    """The encoder that the options name; without options the spectral one.
+    """Encoder that the options name; without options the spectral one.
 
     Args:
-        arguments: with the options of `add_encoder_options`, as `check_encoder` accepts them.
+        arguments: options of `add_encoder_options` that `check_encoder` accepts.
         grid: of the features; by default that of the encoder.
         device: where its networks run; the CPU by default.
 
     Raises:
         FileNotFoundError: if a model is neither a folder nor the name of a repository.
         OSError: if a model cannot be downloaded.
-        ValueError: if a model is of another kind, or the encoder does not have that grid.
+        ValueError: if a model is of another kind, or the encoder has another grid.
     """
     encoder = arguments.encoder or encoder_of_models(arguments)
     device = device or torch.device("cpu")
@@ -45,7 +45,7 @@ def open_encoder(
     if encoder != "i3d-vggish":
         return SpectralEncoder(grid or spectral.GRID)
     if grid not in (None, i3d_vggish.GRID):
-        raise ValueError(f"I3D and VGGish have features at {i3d_vggish.GRID}; the grid is to be {grid}.")
+        raise ValueError(f"I3D and VGGish have a grid of {i3d_vggish.GRID}; got {grid}.")
     flow = arguments.i3d_flow_model
     return I3dVggishEncoder(
         _open_network(arguments.i3d_rgb_model, I3dModel, device),
@@ -57,17 +57,17 @@ def open_encoder(
 def open_encoder_of_model(
     arguments: argparse.Namespace, encoder: EncoderId | None, grid: FeatureGrid, device: torch.device | None
 ) -> AudioVisualEncoder | None:
-    """The encoder that the options name, for a model; None without options if the pipeline has the one that it needs.
+    """Encoder that the options name for a model; None without options if the pipeline has the right one.
 
     Args:
         arguments: as for `open_encoder`.
-        encoder: the one that made the features that the model was trained on; None if the model does not say.
-        grid: the clock of these features.
+        encoder: encoder of the features that the model was trained on; None if the model names none.
+        grid: grid of these features.
         device: as for `open_encoder`.
 
     Raises:
-        ValueError: if the options name another kind of encoder, or do not name one that is needed; and see
-            `open_encoder`.
+        ValueError: if the options name another kind of encoder, or none where one is needed. `open_encoder` raises
+            further errors.
     """
     asked = arguments.encoder or encoder_of_models(arguments)
     name = encoder.name if encoder else None
@@ -75,13 +75,13 @@ def open_encoder_of_model(
         return None
     if asked is not None and (name is None or name in NAMES_OF[asked]):
         return open_encoder(arguments, grid, device)
-    trained_on = f"The model was trained on features of {encoder or 'an encoder that it does not name'}"
-    given = "no encoder is given" if asked is None else f"--encoder {asked} makes others"
+    trained_on = f"The model was trained on features of {encoder or 'an unnamed encoder'}"
+    given = "no encoder is given" if asked is None else f"--encoder {asked} is another one"
     raise ValueError(f"{trained_on}; {given}. {_advice(name)}")
 
 
 def _advice(name: str | None) -> str:
-    """What to add to the command for a model that was trained on features of an encoder of this name."""
+    """Options to add for a model that was trained on features of an encoder of this name."""
     models = {
         "spectral": "--encoder spectral",
         "hub": "--encoder hub with --visual-model, --audio-model or both",
@@ -92,8 +92,8 @@ def _advice(name: str | None) -> str:
     if name in models:
         return f"Give {models[name]}."
     return (
-        "No command makes such features of videos: give feature files (--annotations, --features, --feature-set), or "
-        "in Python an encoder of your own (`pipeline(..., encoder=...)`)."
+        "No command makes such features from videos: give feature files (--annotations, --features, --feature-set), or "
+        "use an encoder of your own in Python (`pipeline(..., encoder=...)`)."
     )
 
 

@@ -12,14 +12,16 @@ from esg_transformers.cli.commands import COMMANDS, GROUPS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code.
+    """Run a command and return its exit code. Without a command, print the help.
 
     Args:
-        argv: the words after `esg-transformers`; those of the process by default.
+        argv: words after `esg-transformers`; by default those of the process.
 
     Returns:
-        0, or what the command returns; 1 for an error of the user's, 130 when interrupted. Without a command the help
-        is printed. A mistake of use ends the process with 2, as argparse does.
+        0, or the value that the command returns; 1 for an error that the user can correct; 130 when interrupted.
+
+    Raises:
+        SystemExit: from argparse, with 0 after `--help` and 2 for usage errors.
     """
     arguments = _parser().parse_args(argv)
     if arguments.version:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """A parser of all commands; it sets `command`, or without one `parser`, whose help is asked for."""
+    """Parser of all commands. It sets `command` to the name of the command, and without one `parser` for the help."""
     parser = argparse.ArgumentParser(
         prog="esg-transformers",
         description="Find every event that is both seen and heard in a video: train, evaluate and use ESG-Net.",
@@ -69,17 +71,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_of_the_user(error: Exception) -> bool:
-    """True for an error that the user can mend, which is shown in one line, without a traceback."""
+    """True for an error that the user can correct. It is shown in one line, without a traceback."""
     if isinstance(error, ValueError | OSError | ImportError):
         return True
-    # HTTPError is that of the client which huggingface_hub has chosen.
+    # HTTPError belongs to the HTTP client that huggingface_hub uses.
     from huggingface_hub.errors import HTTPError, StrictDataclassError  # type: ignore[attr-defined]
 
     return isinstance(error, StrictDataclassError | HTTPError)
 
 
 def _message(error: Exception) -> str:
-    """The message of an error, without the traceback that a worker of a `DataLoader` puts before it."""
+    """Message of an error, without the traceback that a `DataLoader` worker puts before it."""
     message = str(error)
     if "in DataLoader worker process" in message:
         return message.rpartition(f"\n{type(error).__name__}: ")[2].rstrip()

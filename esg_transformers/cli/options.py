@@ -1,7 +1,7 @@
 """Options that several commands share: one name for one thing.
 
-Nothing here imports a heavy library, since every call of `esg-transformers` declares the options of all commands, the
-help and a mistake of use included. That is why names that live in heavy modules are repeated below; a test compares.
+Every call of `esg-transformers` declares the options of all commands, so nothing here imports a heavy library. Names
+from heavy modules are repeated below; a test compares them.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from esg_transformers.annotations import FORMATS
 READABLE_FORMATS = tuple(name for name, form in FORMATS.items() if form.scan is not None)
 SIZES = ("tiny", "small", "base")  # of `models.esg_net.configuration_esg_net`
 FEATURE_SETS = ("i3d-vggish", "one-peace")  # of `corpora.feature_sets`
-# What `localize --to` can name, and the format that it stands for; pages and pictures are no formats of annotations.
+# Annotation formats that `localize --to` can write; it writes pages and pictures, too.
 RESULT_FORMATS = {"json": "activitynet-results", "csv": "csv", "vtt": "webvtt", "srt": "srt", "audacity": "audacity"}
 SUFFIXES = {name: FORMATS[form].suffix for name, form in RESULT_FORMATS.items()} | {"html": ".html", "png": ".png"}
 LANES = ("semantic", "router")  # of `localization.trace.Trace`
-# The options that name the models of each encoder.
+# Encoders, and the options that name their networks.
 MODELS_OF_ENCODER = {
     "spectral": (),
     "hub": ("visual_model", "audio_model"),
@@ -30,16 +30,18 @@ MODELS_OF_ENCODER = {
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """`--corpus`, or `--annotations` with `--features` and `--feature-set`; see `sources.open_source`."""
-    group = parser.add_argument_group("features and events", "Give --corpus, or --annotations with the features.")
-    group.add_argument("--corpus", metavar="DIR", help="a corpus folder, as `esg-transformers corpus build` writes it")
-    group.add_argument("--annotations", metavar="FILE", help="the true events, in any annotation format")
+    group = parser.add_argument_group(
+        "features and events", "Give --corpus, or --annotations, --features and --feature-set."
+    )
+    group.add_argument("--corpus", metavar="DIR", help="corpus folder, as `esg-transformers corpus build` writes it")
+    group.add_argument("--annotations", metavar="FILE", help="true events, in any annotation format")
     add_annotation_options(group)
-    group.add_argument("--features", metavar="DIR", help="a folder of .npy feature files")
+    group.add_argument("--features", metavar="DIR", help="folder of .npy feature files")
     add_feature_set_option(group)
 
 
 def add_annotation_options(parser: argparse._ActionsContainer) -> tuple[argparse.Action, argparse.Action]:
-    """`--annotation-format` and `--frame-rate`, which are returned."""
+    """`--annotation-format` and `--frame-rate`; returns both."""
     annotation_format = parser.add_argument(
         "--annotation-format",
         choices=READABLE_FORMATS,
@@ -65,19 +67,21 @@ def add_feature_set_option(parser: argparse._ActionsContainer) -> None:
 
 
 def add_encoder_options(parser: argparse._ActionsContainer, default: str) -> None:
-    """`--encoder`, and an option for each network that an encoder needs; see `encoders.open_encoder`.
+    """`--encoder`, and an option for each network of an encoder; see `encoders.open_encoder`.
 
     Args:
-        default: the encoder that is used without these options, for the help.
+        default: the encoder without these options, for the help.
     """
     parser.add_argument(
-        "--encoder", choices=tuple(MODELS_OF_ENCODER), help=f"encoder of videos (default: by its models; {default})"
+        "--encoder",
+        choices=tuple(MODELS_OF_ENCODER),
+        help=f"encoder of videos (default: the one of the models given here, or else {default})",
     )
     kinds = {
         "visual_model": "hub: image or video model of transformers",
         "audio_model": "hub: audio model of transformers",
         "i3d_rgb_model": "i3d-vggish: I3D for pictures",
-        "i3d_flow_model": "i3d-vggish: I3D for optical flow (default: none, and no flow; needs torchvision)",
+        "i3d_flow_model": "i3d-vggish: I3D for optical flow (default: no flow; needs torchvision)",
         "vggish_model": "i3d-vggish: VGGish",
     }
     for name, kind in kinds.items():
@@ -85,11 +89,15 @@ def add_encoder_options(parser: argparse._ActionsContainer, default: str) -> Non
 
 
 def add_device_option(parser: argparse._ActionsContainer, default: str = "a GPU if there is one") -> None:
-    """`--device`; see `devices`."""
+    """`--device`; see `devices`.
+
+    Args:
+        default: device without this option, for the help.
+    """
     parser.add_argument(
         "--device",
         metavar="DEVICE",
-        help=f"where the networks run, as torch names it: cpu, cuda, cuda:1, mps (default: {default})",
+        help=f"device of the networks, as torch names it: cpu, cuda, cuda:1, mps (default: {default})",
     )
 
 
@@ -99,7 +107,7 @@ def add_report_option(parser: argparse.ArgumentParser, content: str) -> argparse
 
 
 def add_old_spelling(parser: argparse._ActionsContainer, old: str, option: argparse.Action) -> None:
-    """A hidden option of 0.1 that sets another one and warns; to be removed in 0.3."""
+    """A name of 0.1 for an option: hidden, sets the option and prints its new name. To be removed in 0.3."""
     parser.add_argument(
         old,
         dest=option.dest,
@@ -129,7 +137,7 @@ class _OldSpelling(argparse.Action):
 
 
 def spelling_of(name: str) -> str:
-    """The option that sets an attribute of the arguments.
+    """Option that sets an attribute of the arguments.
 
     >>> spelling_of("visual_model")
     '--visual-model'
@@ -138,20 +146,22 @@ def spelling_of(name: str) -> str:
 
 
 def add_push_options(parser: argparse.ArgumentParser, what: str) -> None:
-    """`OWNER/NAME`, `--private`, and where in the repository to push to.
+    """`OWNER/NAME`, `--private`, `--revision` and `--create-pr`.
 
     Args:
-        what: kind of repository, such as "dataset".
+        what: kind of the repository, such as "dataset".
     """
-    parser.add_argument("repo_id", metavar="OWNER/NAME", help=f"the {what}; created if missing")
-    parser.add_argument("--private", action="store_true", default=None, help=f"only its owner may see the {what}")
+    parser.add_argument("repo_id", metavar="OWNER/NAME", help=f"{what}; created if missing")
+    parser.add_argument(
+        "--private", action="store_true", default=None, help=f"make a new {what} visible to its owner only"
+    )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--revision", metavar="BRANCH", help="the branch; created if missing (default: main)")
+    where.add_argument("--revision", metavar="BRANCH", help="branch; created if missing (default: main)")
     where.add_argument("--create-pr", action="store_true", help="propose the push as a pull request")
 
 
 def numbers_of_grid(text: str) -> tuple[float, int, int]:
-    """Frame rate, stride and window that `FRAME_RATE,STRIDE,WINDOW` gives.
+    """Frame rate, stride and window of `FRAME_RATE,STRIDE,WINDOW`.
 
     >>> numbers_of_grid("25,8,24")
     (25.0, 8, 24)
@@ -164,7 +174,7 @@ def numbers_of_grid(text: str) -> tuple[float, int, int]:
 
 
 def seconds_of_classes(text: str) -> float | dict[str, float]:
-    """Seconds for all classes, or for each of some; the names of classes may hold spaces and commas.
+    """Seconds for all classes, or by class; class names may contain spaces and commas.
 
     >>> seconds_of_classes("0.5")
     0.5
@@ -180,7 +190,7 @@ def seconds_of_classes(text: str) -> float | dict[str, float]:
         return {name.strip(): float(seconds[1:]) for name, seconds in zip(parts[::2], parts[1::2], strict=True)}
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a number of seconds nor such a list as 'alarm=0.5,door slamming=1'"
+            f"{text!r} is neither a number of seconds nor a list such as 'alarm=0.5,door slamming=1'"
         ) from error
 
 

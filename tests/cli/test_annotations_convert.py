@@ -44,9 +44,9 @@ def test_durations_are_measured_from_the_videos_and_classes_and_splits_may_be_sa
     (tmp_path / "events.tsv").write_text(
         f"filename\tonset\toffset\tevent_label\n{video_id}.wav\t0.5\t2\t{labels[-1]}\nelsewhere.wav\t\t\t\n"
     )
-    given = {"--media": clips / "videos", "--split": "test", "--labels": clips / "annotations.json"}
+    given = {"--videos": clips / "videos", "--split": "test", "--labels": clips / "annotations.json"}
     assert run("annotations", "convert", tmp_path / "events.tsv", tmp_path / "events.csv", given)[0] == 0
-    assert "videos lacks 1 of 2 videos, whose durations stay unknown: elsewhere." in caplog.text
+    assert "videos lacks 1 of 2 videos; their durations stay unknown: elsewhere." in caplog.text
     annotations = read_annotations(tmp_path / "events.csv", label2id={label: i for i, label in enumerate(labels)})
     video = annotations.videos[video_id]
     assert video.duration == pytest.approx(6.0, abs=0.1)
@@ -75,7 +75,7 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_written(refused, found
     assert "Formats: unav" in refusal(found, tmp_path / "subtitles")
     assert "duration of 2 of 2 videos" in refusal(found, tmp_path / "a.json")
     assert "`--frame-rate`" in refusal(found, tmp_path / "a.json", "--to", "label-studio")
-    assert "No video folder at nowhere" in refusal(found, tmp_path / "a.csv", "--media", "nowhere")
+    assert "No video folder at nowhere" in refusal(found, tmp_path / "a.csv", "--videos", "nowhere")
     assert "video '../b'" in refusal(_with_id(found, "../b"), tmp_path / "a.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 

@@ -224,7 +224,7 @@ def test_videos_are_encoded_with_models_of_transformers(run, refused, clips, opt
         ({"--videos": "", "--features": "f"}, "Give either --videos, or both of --features and --feature-set."),
         (
             {"--videos": "", "--features": "f", "--feature-set": "one-peace", "--encoder": "spectral"},
-            "--encoder and its models go with --videos: feature files are encoded already.",
+            "--encoder and its models apply to --videos: feature files are encoded already.",
         ),
         (
             {"--videos": "", "--features": "f", "--feature-set": "two-peace"},

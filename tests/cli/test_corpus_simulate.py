@@ -24,5 +24,5 @@ def test_no_videos_or_fewer_are_refused(refused, tmp_path):
     counts = {"--train": 0, "--validation": 0, "--test": 0}
     for changes in ({}, {"--train": 3, "--test": -1}):
         message = refused("corpus", "simulate", "--output", tmp_path / "corpus", counts | changes)
-        assert message.startswith("Give 0 or more videos for each split")
+        assert message.startswith("Each split needs 0 or more videos")
     assert not (tmp_path / "corpus").exists()

@@ -30,7 +30,7 @@ def test_accelerators_run_on_the_device_and_the_environment_stays(monkeypatch):
 
 def test_a_device_is_refused_where_accelerate_gives_each_process_one(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="--device is 'cpu', but Accelerate gives each of several processes"):
+    with pytest.raises(ValueError, match="--device is 'cpu', but Accelerate assigns"):
         use_device("cpu")
 
 

@@ -71,7 +71,7 @@ def test_an_i3d_of_flow_in_the_place_of_pictures_and_another_network_are_refused
 
 def test_i3d_and_vggish_have_one_grid(networks):
     given = {"i3d_rgb_model": networks / "rgb", "vggish_model": networks / "vggish"}
-    with pytest.raises(ValueError, match="25 frames/s, stride 8, window 24; the grid is to be 10 frames/s"):
+    with pytest.raises(ValueError, match="25 frames/s, stride 8, window 24; got 10 frames/s"):
         open_encoder(arguments_of(**given), FeatureGrid(10, 2, 4), None)
 
 
@@ -82,9 +82,9 @@ def test_i3d_and_vggish_have_one_grid(networks):
         (None, "i3d-vggish", "Give --encoder i3d-vggish with --i3d-rgb-model, --i3d-flow-model and --vggish-model."),
         (None, "i3d_rgb-vggish", "Give --encoder i3d-vggish with --i3d-rgb-model and --vggish-model."),
         (None, "one-peace", "No command makes such features"),
-        ("spectral", "hub", "--encoder spectral makes others. Give --encoder hub"),
-        ("hub", "spectral", "--encoder hub makes others. Give --encoder spectral."),
-        (None, None, "an encoder that it does not name; no encoder is given. Give --encoder."),
+        ("spectral", "hub", "--encoder spectral is another one. Give --encoder hub"),
+        ("hub", "spectral", "--encoder hub is another one. Give --encoder spectral."),
+        (None, None, "an unnamed encoder; no encoder is given. Give --encoder."),
     ],
 )
 def test_an_encoder_other_than_the_one_of_the_model_is_refused_before_it_is_opened(encoder, name, advice):

@@ -95,7 +95,7 @@ def test_results_that_lack_a_video_of_the_split_are_refused(refused, run, corpus
 def test_what_cannot_be_measured_is_refused_before_the_work(refused, tmp_path):
     words = ["evaluate", "--corpus", "c", "--model", "m"]
     assert "draw at least 40" in refused(*words, "--bootstrap", 10)
-    assert refused(*words, "--errors", tmp_path / "errors.pdf").startswith("--errors draws a .png")
+    assert refused(*words, "--errors", tmp_path / "errors.pdf").endswith("errors.pdf; its suffix must be .png.")
     assert "there is no folder" in refused(*words, "--report", tmp_path / "nowhere" / "report.json")
 
 

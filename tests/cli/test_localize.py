@@ -170,11 +170,17 @@ def test_a_name_that_is_none_of_the_choices_is_a_mistake_of_use(run, option):
     [
         ([], "Give either video files, or a corpus (--corpus, or --annotations, --features, --feature-set)."),
         (["a.mp4", "--corpus", "c"], "Give either video files, or a corpus"),
-        (["--corpus", "c", "--to", "csv", "--top-k", "3"], "For video files, not for a corpus: --top-k, --to."),
-        (["--corpus", "c", "--output", "f.jsonl"], "For video files, not for a corpus: --output FILE.jsonl."),
-        (["a.mp4", "--output", "found.txt"], "--output writes a .json or a .jsonl; got found.txt."),
-        (["a.mp4", "--lanes", "router", "--to", "png"], "--lanes goes with --to html"),
-        (["a.mp4", "--output-dir", "d"], "--lanes goes with --to html, and --output-dir with --to."),
+        (
+            ["--corpus", "c", "--to", "csv", "--top-k", "3"],
+            "These options apply to video files, not to a corpus: --top-k, --to.",
+        ),
+        (
+            ["--corpus", "c", "--output", "f.jsonl"],
+            "These options apply to video files, not to a corpus: --output FILE.jsonl.",
+        ),
+        (["a.mp4", "--output", "found.txt"], "--output is found.txt; its suffix must be .json or .jsonl."),
+        (["a.mp4", "--lanes", "router", "--to", "png"], "--lanes needs --to html"),
+        (["a.mp4", "--output-dir", "d"], "--lanes needs --to html, and --output-dir needs --to."),
         (["nowhere.mp4"], "There is no file nowhere.mp4."),
         (
             ["a.mp4", "--output", "nowhere/found.json"],
@@ -219,7 +225,7 @@ def test_a_model_on_published_features_takes_them_and_no_video(run, refused, wri
     assert message.startswith("The model was trained on features of one-peace unav100; no encoder is given.")
     assert "--annotations, --features, --feature-set" in message
     message = refused("localize", video, "--model", tmp_path, "--encoder", "spectral")
-    assert "features of one-peace unav100; --encoder spectral makes others." in message
+    assert "features of one-peace unav100; --encoder spectral is another one." in message
 
 
 def test_a_model_on_features_of_transformers_models_takes_videos_with_them(run, refused, clips, video, tmp_path):

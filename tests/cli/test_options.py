@@ -13,6 +13,7 @@ from esg_transformers.cli.options import seconds_of_classes, spelling_of
 # Command, name in 0.1, name now, attribute, value as given and as stored.
 OLD_SPELLINGS = [
     ("annotations convert", "--from", "--annotation-format", "csv", "csv"),
+    ("annotations convert", "--media", "--videos", "v", "v"),
     ("corpus build", "--annotation-frame-rate", "--frame-rate", "25", 25.0),
     ("corpus validate", "--annotation-frame-rate", "--frame-rate", "25", 25.0),
     ("corpus validate", "--json", "--report", "r.json", "r.json"),
@@ -96,7 +97,7 @@ def test_formats_that_are_only_written_are_not_offered_for_reading():
     ],
 )
 def test_options_on_annotations_are_refused_where_none_are_read(refused, words):
-    assert refused(*words) == "--annotation-format and --frame-rate go with --annotations."
+    assert refused(*words).startswith("--annotation-format and --frame-rate apply to --annotations")
 
 
 @pytest.mark.parametrize(
