@@ -96,7 +96,5 @@ def test_unclear_sources_are_refused(refused, corpus, features, tmp_path):
     assert "Give either --corpus" in refused("corpus", "validate", "--corpus", corpus, features)
     assert "Give either --corpus" in refused("corpus", "validate", features | {"--feature-set": ""})
     assert "No folder at" in refused("corpus", "validate", features | {"--features": tmp_path / "nowhere"})
-    assert "No model folder at" in refused(
-        "corpus", "validate", "--corpus", corpus, "--model", tmp_path / "nowhere"
-    )
+    assert "No model folder at" in refused("corpus", "validate", "--corpus", corpus, "--model", tmp_path / "nowhere")
     assert "is not a corpus" in refused("corpus", "validate", "--corpus", tmp_path)
