@@ -1,13 +1,14 @@
-"""The import paths of 0.1, which keep working in 0.2 and warn.
+"""Import paths of 0.1. They work in 0.2, with a `DeprecationWarning` that names the new path.
 
-`from esg_transformers.data.corpus import EventCorpus` and `import esg_transformers.data.corpus` give a
-`DeprecationWarning` that names the new path. Nothing is imported until one of the names is asked for.
+This holds for `from esg_transformers.data.corpus import EventCorpus` and for `import esg_transformers.data.corpus`. The
+module that has a name now is imported when the name is first used. Left out are the functions that read `corpus.json`
+as a dict (`read_manifest` and three beside it), which `corpora.manifest.Manifest` replaces.
 """
 
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -16,8 +17,8 @@ from typing import Any
 
 PACKAGE = "esg_transformers"
 
-# Of each module of 0.1, where its public names are now, both without the package. `old=new` is a name that changed too.
-# A module that still exists is listed for the names that left it.
+# New modules and the public names in each, by module of 0.1; module names are without the package. `old=new` is a name
+# that changed, too. A module that still exists is listed for the names that left it.
 MOVED: dict[str, dict[str, str]] = {
     "batch": {
         "localization.files": "files_to_localize localize_files",
@@ -107,6 +108,7 @@ MOVED: dict[str, dict[str, str]] = {
         "corpora.validation": (
             "FEW_EVENTS MEDIA_TOLERANCE validate_corpus validate_features validate_splits validate_videos"
         ),
+        "media.container": "Media=MediaInfo",
     },
     "data.videos": {
         "corpora.video_folder": "VIDEO_SUFFIXES VideoFolder video_files",
@@ -131,7 +133,10 @@ MOVED: dict[str, dict[str, str]] = {
         "localization.trace": "STREAMS Evidence=Trace evidence_of=trace_of",
     },
     "media.video": {
-        "media.container": ("CLOCK_BREAK LONGEST_PAUSE MediaInfo probe"),
+        "media.container": "CLOCK_BREAK LONGEST_PAUSE MediaInfo probe",
+    },
+    "models.esg_net.modeling_esg_net": {
+        "models.esg_net.layers_esg_net": "EsgNetDropPath=DropPath eager_attention_forward",
     },
     "models.esg_net.segments_esg_net": {
         "models.esg_net.grid_esg_net": "FeatureGrid",
@@ -141,6 +146,9 @@ MOVED: dict[str, dict[str, str]] = {
     },
     "training.inference": {
         "localization.dataset": "Events Localized evaluate_dataset localize_dataset",
+    },
+    "training.loop": {
+        "training.steps": "learning_rate_factor",
     },
     "visualization": {
         "files": "save_figure",
@@ -153,7 +161,7 @@ MOVED: dict[str, dict[str, str]] = {
 
 
 def new_names(old: str) -> dict[str, tuple[str, str]]:
-    """New module and name of each name of a module of 0.1.
+    """New module and name of every listed name of a module of 0.1.
 
     Args:
         old: a key of `MOVED`.
@@ -169,17 +177,17 @@ def new_names(old: str) -> dict[str, tuple[str, str]]:
 
 
 def keep_old_paths() -> None:
-    """Let the import system find the modules of `MOVED`."""
+    """Make the modules of `MOVED` importable."""
     sys.meta_path.insert(0, _Finder())
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds the modules that are gone, and adds to those that are not the names that left them."""
+    """Finder of modules that are gone. To modules that still exist it adds the names that left them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a module of `MOVED`."""
+        """Spec of a module of `MOVED`, None for other modules."""
         package, _, old = fullname.partition(".")
         if package != PACKAGE or old not in MOVED:
             return None
@@ -191,7 +199,7 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=any(other.startswith(f"{old}.") for other in MOVED))
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give a module that is gone the names that it had."""
+        """Give a module that is gone its names."""
         old = module.__name__.partition(".")[2]
         names = new_names(old)
         module.__doc__ = f"A module of 0.1; see `{PACKAGE}.moved`."
@@ -213,7 +221,7 @@ def _add_names_after_loading(loader: Loader, old: str) -> None:
 
 
 def _getter(old: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module of 0.1, called for a name that the module does not have itself."""
+    """`__getattr__` of a module of 0.1, which Python calls for names that the module lacks."""
     names = new_names(old)
 
     def get(name: str) -> Any:
@@ -256,6 +264,7 @@ def _with_loose_arguments(write_corpus: Callable[..., None]) -> Callable[..., No
     return write
 
 
+@cache  # one class, however often it is imported
 def _with_loose_attributes(corpus: type) -> type:
     """`EventCorpus` with `grid`, `encoder`, `visual_size` and `audio_size`, as in 0.1."""
     return type(
@@ -263,6 +272,7 @@ def _with_loose_attributes(corpus: type) -> type:
         (corpus,),
         {
             "__doc__": corpus.__doc__,
+            "__module__": f"{PACKAGE}.data.corpus",  # where pickle finds it
             "grid": property(lambda self: self.feature_spec.grid),
             "encoder": property(lambda self: self.feature_spec.encoder.to_dict()),
             "visual_size": property(lambda self: self.feature_spec.visual_size),
@@ -271,7 +281,7 @@ def _with_loose_attributes(corpus: type) -> type:
     )
 
 
-# Names whose use has changed too: what a program of 0.1 gets in place of the new thing.
+# Names whose use has changed, too: functions from the object of now to the one that a program of 0.1 expects.
 AS_IN_0_1: dict[str, Callable[[Any], Any]] = {
     "data.corpus.EventCorpus": _with_loose_attributes,
     "data.corpus.write_corpus": _with_loose_arguments,
@@ -279,5 +289,5 @@ AS_IN_0_1: dict[str, Callable[[Any], Any]] = {
 
 
 def _warn(message: str) -> None:
-    # Level 3 is whoever imports: the two frames here are this function and its caller.
+    # Level 3 is the importing line; levels 1 and 2 are this function and its caller.
     warnings.warn(f"{message} The old path works until {PACKAGE} 0.3.", DeprecationWarning, stacklevel=3)

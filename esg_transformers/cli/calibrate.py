@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 from esg_transformers.cli.checks import parse_target
 from esg_transformers.cli.devices import use_device
-from esg_transformers.cli.sources import open_model_and_split
+from esg_transformers.cli.sources import label2id_of, open_model_and_split
 from esg_transformers.evaluation import (
     AlarmsPerHour,
     BestF1,
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(operating_point_table(points))
     if not all(point.reached for point in points.values()):
         print("\n* Target not reached on this split; the threshold is the one that comes nearest to it.")
-    if unknown := sorted(set(model.config.label2id) - set(points)):
+    if unknown := sorted(set(label2id_of(model)) - set(points)):
         print(
             f"\nClasses without a true or found event in this split keep the threshold {DEFAULT_THRESHOLD}: "
             f"{', '.join(unknown)}."

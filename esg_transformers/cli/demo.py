@@ -13,14 +13,13 @@ from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.cli.devices import device_of, use_device
 from esg_transformers.cli.tables import event_table, metric_table
 from esg_transformers.corpora.dataset import EventCorpus
-from esg_transformers.corpora.example import Example
+from esg_transformers.corpora.example import Example, VideoDataset
 from esg_transformers.corpora.video_folder import VideoFolder
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.encoders.spectral import SpectralEncoder
 from esg_transformers.localization.dataset import evaluate_dataset
+from esg_transformers.localization.model import open_model
 from esg_transformers.localization.pipeline import open_localizer
-from esg_transformers.models.esg_net.modeling_esg_net import EsgNetForEventLocalization
-from esg_transformers.models.esg_net.processing_esg_net import EsgNetProcessor
 from esg_transformers.simulation.clips import make_workshop_clips
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 from esg_transformers.training.loop import train
@@ -34,20 +33,20 @@ TRAINING = LocalizationTrainingArguments(
 )
 
 
-class ShuffledEvents(torch.utils.data.Dataset):
-    """Every video with the events of another: the control, from which nothing can be learnt but how events are spread.
+class ShuffledEvents(torch.utils.data.Dataset[Example]):
+    """Control data set: each video with the events of another one. A model can only learn how events are distributed.
 
     Args:
-        dataset: of examples.
-        seed: of the order.
+        dataset: data set whose events are exchanged.
+        seed: seed of the order.
     """
 
-    def __init__(self, dataset: EventCorpus, seed: int):
+    def __init__(self, dataset: VideoDataset, seed: int):
         self.labels, self.feature_spec = dataset.labels, dataset.feature_spec
         self.video_ids, self.durations = dataset.video_ids, dataset.durations
         self._dataset = dataset
         order = np.random.default_rng(seed).permutation(len(dataset))
-        # Each takes the events of the next in a random ring, so that none keeps its own.
+        # Each video takes the events of the next one in a random ring, so none keeps its own.
         self._events_of = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
 
     def __len__(self) -> int:
@@ -60,7 +59,7 @@ class ShuffledEvents(torch.utils.data.Dataset):
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the command; what an earlier, interrupted run has finished is not made again."""
+    """Run the command. Parts that an interrupted run has finished are kept."""
     use_device(arguments.device)
     folder = Path(arguments.output)
     annotations_path = folder / "clips" / "annotations.json"
@@ -68,17 +67,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"1/5 Making {sum(CLIPS.values())} video clips of a simulated workshop, with picture and sound")
         make_workshop_clips(folder / "clips", CLIPS, seed=0)
     if not (folder / "corpus").exists():
-        print("2/5 Encoding them: statistics of picture and sound, no weights needed")
+        print("2/5 Encoding them: statistics of picture and sound, without weights")
         annotations = read_unav_annotations(annotations_path)
         encoder = SpectralEncoder()
         splits = {split: VideoFolder(annotations, folder / "clips" / "videos", encoder, split) for split in CLIPS}
-        write_corpus(
-            folder / "corpus",
-            splits,
-            num_workers=2,
-        )
+        write_corpus(folder / "corpus", splits, num_workers=2)
     corpus = {split: EventCorpus(folder / "corpus", split) for split in CLIPS}
-    print("3/5 Training a small ESG-Net, and a control whose clips have the events of other clips")
+    print("3/5 Training a small ESG-Net, and a control on clips with the events of other clips")
     _train(corpus["train"], corpus["validation"], folder / "model")
     _train(ShuffledEvents(corpus["train"], seed=0), corpus["validation"], folder / "control")
 
@@ -103,26 +98,25 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"The timeline: {folder / 'timeline.html'} (open it in a browser) and {folder / 'timeline.png'}")
 
 
-def _train(train_set, validation_set: EventCorpus, output: Path) -> None:
+def _train(train_set: VideoDataset, validation_set: VideoDataset, output: Path) -> None:
     model, processor = new_model(train_set, "tiny", TRAINING.seed)
     train(model, processor, train_set, validation_set, output, TRAINING)
 
 
-def _evaluate(folder: Path, dataset: EventCorpus) -> dict:
-    model = EsgNetForEventLocalization.from_pretrained(folder)
-    processor = EsgNetProcessor.from_pretrained(folder)
+def _evaluate(folder: Path, dataset: VideoDataset) -> dict[str, Any]:
+    model, processor = open_model(folder)
     accelerator = Accelerator()
     return evaluate_dataset(model.to(accelerator.device), processor, dataset, accelerator)
 
 
-def _showpiece(annotations_path: Path) -> tuple[str, list[dict]]:
-    """The test clip with the most events, and these: chosen by the annotations alone, not by what is found in it."""
+def _showpiece(annotations_path: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Test clip with the most true events, and these events. The found events play no part in the choice."""
     videos = read_unav_annotations(annotations_path).split("test").videos.values()
     video = max(videos, key=lambda x: len(x.events))
     return video.video_id, [{"start": e.start, "end": e.end, "label": e.label} for e in video.events]
 
 
-def _true_table(events: Sequence[dict]) -> str:
+def _true_table(events: Sequence[dict[str, Any]]) -> str:
     return "\n".join(
         f"{e['start']:>8.2f}  {e['end']:>8.2f}         {e['label']}" for e in sorted(events, key=lambda x: x["start"])
     )

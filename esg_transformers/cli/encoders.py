@@ -101,4 +101,5 @@ def _open_network(path: str, kind: type[Network], device: torch.device) -> Netwo
     network = AutoModel.from_pretrained(downloaded_model(path), use_safetensors=True)
     if not isinstance(network, kind):
         raise ValueError(f"{path} holds a {type(network).__name__}; expected a {kind.__name__}.")
-    return network.to(device)
+    torch.nn.Module.to(network, device)  # `PreTrainedModel.to` is typed without its arguments
+    return network

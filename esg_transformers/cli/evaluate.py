@@ -10,14 +10,8 @@ from transformers.utils import logging
 
 from esg_transformers.annotations.formats import read_annotations
 from esg_transformers.cli.devices import use_device
-from esg_transformers.cli.sources import open_model_and_split
-from esg_transformers.cli.tables import (
-    class_table,
-    comparison_table,
-    detection_table,
-    error_tables,
-    metric_table,
-)
+from esg_transformers.cli.sources import label2id_of, open_model_and_split
+from esg_transformers.cli.tables import class_table, comparison_table, detection_table, error_tables, metric_table
 from esg_transformers.evaluation import Overlap, detection_report, mean_average_precision
 from esg_transformers.evaluation.error_analysis import error_analysis, plot_error_analysis
 from esg_transformers.evaluation.uncertainty import bootstrap_map, compare_map, interval_tails
@@ -33,12 +27,12 @@ COMPARISON_RESAMPLES = 1000  # of --against without --bootstrap
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     num_resamples = arguments.bootstrap or COMPARISON_RESAMPLES
-    interval_tails(num_resamples)  # refuses too few of them before the work
+    interval_tails(num_resamples)  # raises an error for too few of them, before any work
     use_device(arguments.device)
     model, processor, dataset = open_model_and_split(arguments)
     others = None
     if arguments.against:
-        others = read_found(arguments.against, model.config.label2id, dataset.video_ids)
+        others = read_found(arguments.against, label2id_of(model), dataset.video_ids)
     accelerator = Accelerator()
     model = model.to(accelerator.device)
     localized = localize_dataset(model, processor, dataset, accelerator, arguments.batch_size)
@@ -63,10 +57,10 @@ def run(arguments: argparse.Namespace) -> None:
     }
     print(f"{report['videos']} videos, {report['events']} events, percent\n")
     print(metric_table({arguments.split: metrics}, intervals), class_table(metrics, intervals), sep="\n\n")
-    print(f"\nAt the scores that the pipeline asks for, overlap 0.5:\n\n{detection_table(detections)}")
+    print(f"\nAt the thresholds of the pipeline, tIoU 0.5:\n\n{detection_table(detections)}")
     if others is not None:
         report["comparison"] = compare_map(found, others, true, num_resamples)
-        print(f"\nBetter than {arguments.against} by, in points:\n\n{comparison_table(report['comparison'])}")
+        print(f"\nDifference to {arguments.against}, in percentage points:\n\n{comparison_table(report['comparison'])}")
     if arguments.errors:
         report["errors"] = error_analysis(found, true, localized.durations)
         save_figure(arguments.errors, plot_error_analysis(report["errors"]))
@@ -77,21 +71,29 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def read_found(path: str, label2id: dict[str, int], video_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
-    """What a model found in the videos of a split, from a result file in the layout of ActivityNet.
+    """Found events of the videos of a split, from an ActivityNet result file.
+
+    Args:
+        path: the file.
+        label2id: class ids by label; other classes are refused.
+        video_ids: ids of the videos of the split.
+
+    Returns:
+        For each video, events `{"start", "end", "label", "score"}`, times in seconds.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not one, has other classes, or lacks a video.
+        ValueError: if it is not a result file, has other classes, or lacks a video.
     """
     videos = read_annotations(path, "activitynet-results", label2id=label2id).videos
     missing = [video_id for video_id in video_ids if video_id not in videos]
     if missing:
         raise ValueError(
             f"{path} lacks {len(missing)} of the {len(video_ids)} videos of the split; the first is {missing[0]!r}. "
-            "Give what `evaluate --output` wrote for the same split."
+            "Give a file that `evaluate --output` wrote for the same split."
         )
     if len(videos) > len(video_ids):
-        logger.warning(f"{len(videos) - len(video_ids)} videos of {path} are not in the split: they are left out.")
+        logger.warning(f"{len(videos) - len(video_ids)} videos of {path} are not in the split and are ignored.")
     return [
         [{"start": e.start, "end": e.end, "label": e.label, "score": e.score} for e in videos[video_id].events]
         for video_id in video_ids

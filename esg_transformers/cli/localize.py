@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _localize_videos(arguments: argparse.Namespace) -> None:
     videos = {video.name: video for video in files_to_localize(arguments.videos)}
     if arguments.to and (unsafe := [video.stem for video in videos.values() if not is_safe_video_id(video.stem)]):
-        raise ValueError(f"No file can be named after {unsafe[0]!r}: rename it, without / \\ : and control characters.")
+        raise ValueError(f"No file can be named after {unsafe[0]!r}. Rename it, without / \\ : and control characters.")
     localizer = _open_localizer(arguments)
     files = _FilesOfVideos(Path(arguments.output_dir or "."), arguments.to, arguments.lanes, videos, localizer)
     if arguments.to:
@@ -73,7 +73,7 @@ def _localize_videos(arguments: argparse.Namespace) -> None:
         raise
     found = [result for result in results if "error" not in result]
     for result in found:
-        files.write(result, overwrite=False)  # those of videos that an earlier run localized
+        files.write(result, overwrite=False)  # files of videos that an earlier run localized
     if arguments.output and found and not lines:
         stems = [Path(result["video"]).stem for result in found]
         write_predictions(arguments.output, stems, [result["events"] for result in found])
@@ -94,7 +94,7 @@ def _open_localizer(arguments: argparse.Namespace) -> AudioVisualEventLocalizati
 
 
 def _refuse_failed(results: list[dict[str, Any]]) -> None:
-    """End the command with an error that lists the videos that failed, if there are any."""
+    """Raise an error that lists the videos that failed, if there are any."""
     if failed := [result for result in results if "error" in result]:
         if len(results) == 1:
             raise ValueError(failed[0]["error"])

@@ -16,15 +16,15 @@ from esg_transformers.training.model import check_dataset
 def open_source(
     arguments: argparse.Namespace, split: str, label2id: dict[str, int] | None = None
 ) -> EventCorpus | FeatureFolder:
-    """The examples of one split.
+    """Examples of one split.
 
     Args:
-        arguments: with the options of `add_source_options`.
-        split: its name.
-        label2id: the classes of a model to be used on them; by default those of the source.
+        arguments: options of `add_source_options`.
+        split: name of the split.
+        label2id: class ids of the model to use; by default those of the source.
 
     Raises:
-        ValueError: if the options do not name one source.
+        ValueError: if the options name no source or two, or the source cannot be used.
     """
     check_source(arguments)
     if arguments.corpus:
@@ -37,7 +37,7 @@ def open_source(
 
 
 def named_feature_set(name: str) -> FeatureSet:
-    """A published feature set by its name, or that of a JSON file (see `read_feature_set`).
+    """Published feature set of this name, or the one of a JSON file (see `read_feature_set`).
 
     Raises:
         FileNotFoundError: if it is neither.
@@ -56,13 +56,13 @@ def named_feature_set(name: str) -> FeatureSet:
 def open_model_and_split(
     arguments: argparse.Namespace,
 ) -> tuple[LocalizationModel, EsgNetProcessor, EventCorpus | FeatureFolder]:
-    """The model and processor of `--model`, and the examples of `--split` with the model's classes.
+    """Model and processor of `--model`, and the examples of `--split` with the classes of the model.
 
     Raises:
         ValueError: if it is not a model of this package, or the examples do not fit it.
     """
     model, processor = open_model(arguments.model)
-    dataset = open_source(arguments, arguments.split, model.config.label2id)
+    dataset = open_source(arguments, arguments.split, label2id_of(model))
     try:
         check_dataset(f"The {arguments.split} split", dataset, model, processor)
     except ValueError as error:
@@ -70,6 +70,12 @@ def open_model_and_split(
             raise
         frame_rate, stride, window = processor.feature_grid.to_dict().values()
         raise ValueError(
-            f"{error} `esg-transformers corpus build --grid {frame_rate:g},{stride},{window}` builds a corpus on it."
+            f"{error} `esg-transformers corpus build --grid {frame_rate:g},{stride},{window}` builds a corpus on that "
+            "grid."
         ) from error
     return model, processor, dataset
+
+
+def label2id_of(model: LocalizationModel) -> dict[str, int]:
+    """Class ids of a model by label."""
+    return {str(label): int(index) for index, label in (model.config.id2label or {}).items()}

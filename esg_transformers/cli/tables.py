@@ -1,4 +1,4 @@
-"""Results as text."""
+"""Results as text tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from esg_transformers.training.loop import TrainingProgress
 def metric_table(
     columns: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Sequence[float]] | None = None
 ) -> str:
-    """mAP at each overlap and their mean, in percent, one column for each named result of `mean_average_precision`.
+    """mAP at each tIoU and the mean over them, in percent, with one column per result.
 
     Args:
-        columns: the results.
-        intervals: of `bootstrap_map`, for a last column.
+        columns: results of `mean_average_precision` by name.
+        intervals: intervals of `bootstrap_map` for a last column.
     """
     first = next(iter(columns.values()))
     rows = [name for name in first if name.startswith("mAP@")] + ["average_map"]
@@ -27,7 +27,7 @@ def metric_table(
 
 
 def class_table(metrics: Mapping[str, Any], intervals: Mapping[str, Any] | None = None) -> str:
-    """Average precision of each class, mean over overlaps, in percent; with intervals of `bootstrap_map`."""
+    """Average precision of each class, averaged over tIoUs, in percent; with intervals of `bootstrap_map`."""
     width = max(len(str(label)) for label in metrics["per_class"])
     return "\n".join(
         f"{label:<{width}}  {100 * value:5.1f}{_interval(intervals['per_class'][label] if intervals else None)}"
@@ -36,7 +36,7 @@ def class_table(metrics: Mapping[str, Any], intervals: Mapping[str, Any] | None 
 
 
 def comparison_table(comparison: Mapping[str, Mapping[str, Any]]) -> str:
-    """What `compare_map` returns, in points of percent."""
+    """Differences, intervals and p-values of `compare_map`, in percentage points."""
     lines = [f"{'':<14}  difference   95 % interval  p-value"]
     for row in [name for name in comparison if name != "average_map"] + ["average_map"]:
         figures = comparison[row]
@@ -47,9 +47,9 @@ def comparison_table(comparison: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def detection_table(report: Mapping[str, Any]) -> str:
-    """Of each class and of all together what `detection_report` returns: percent, and false alarms per hour of video.
+    """Figures of `detection_report` for each class and for all: percent, and false alarms per hour of video.
 
-    A dash where there was no true event.
+    A dash marks classes without true events.
     """
     rows = {str(label): figures for label, figures in report["per_class"].items()} | {"all classes": report["micro"]}
     width = max(map(len, rows))
@@ -62,7 +62,7 @@ def detection_table(report: Mapping[str, Any]) -> str:
 
 
 def error_tables(analysis: Mapping[str, Any]) -> str:
-    """What `error_analysis` returns: kinds of false positives, and the recall of groups of true events, in percent."""
+    """Figures of `error_analysis`: kinds of false positives, and recall by group of true events, in percent."""
     profile, best = analysis["profile"], analysis["profile"][0]
     mean = {kind: sum(numbers[kind] for numbers in profile) for kind in best}
     lines = [f"{'predictions':<18}  best G, %  best {len(profile)} G, %  gain without, points"]
@@ -80,17 +80,8 @@ def error_tables(analysis: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _row_name(figure: str) -> str:
-    return "average mAP" if figure == "average_map" else figure
-
-
-def _interval(interval: Sequence[float] | None) -> str:
-    """An interval in percent, to stand behind a figure; nothing if there is none."""
-    return "" if interval is None else f"  [{100 * interval[0]:5.1f}, {100 * interval[1]:5.1f}]"
-
-
 def event_table(events: Sequence[Mapping[str, Any]]) -> str:
-    """Events in the order of time: start and end in seconds, label and score."""
+    """Events by time: start and end in seconds, score and label."""
     lines = [f"{'start':>8}  {'end':>8}  {'score':>5}  label"]
     for event in sorted(events, key=lambda x: (x["start"], x["end"])):
         lines.append(f"{event['start']:>8.2f}  {event['end']:>8.2f}  {event['score']:>5.2f}  {event['label']}")
@@ -98,8 +89,17 @@ def event_table(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def training_summary(progress: TrainingProgress, output: str) -> str:
-    """What came of a training run, in a sentence."""
+    """Best epoch and score of a training run, in a sentence."""
     return (
         f"Epoch {progress.best_epoch} of {progress.epoch} was the best: average mAP "
         f"{100 * progress.best_map:.1f} on the validation split. Its averaged weights are in {output}."
     )
+
+
+def _row_name(figure: str) -> str:
+    return "average mAP" if figure == "average_map" else figure
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    """Interval in percent as a suffix of a figure; empty without an interval."""
+    return "" if interval is None else f"  [{100 * interval[0]:5.1f}, {100 * interval[1]:5.1f}]"

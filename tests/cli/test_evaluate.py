@@ -25,7 +25,7 @@ def test_the_scores_of_a_split_are_printed_by_overlap_and_by_class(run, corpus, 
     labels = {dataset.labels[label] for example in dataset for label in example["labels"]}
     assert {line.rsplit(maxsplit=1)[0] for line in lines[14 : 14 + len(labels)]} == labels
     empty, title, _, head, *rows = lines[14 + len(labels) :]
-    assert (empty, title) == ("", "At the scores that the pipeline asks for, overlap 0.5:")
+    assert (empty, title) == ("", "At the thresholds of the pipeline, tIoU 0.5:")
     assert head.split() == ["precision", "recall", "F1", "false", "alarms/h"]
     assert rows[-1].startswith("all classes")
 
@@ -66,7 +66,7 @@ def test_a_model_is_compared_with_what_another_one_found(run, corpus, trained, t
     assert run("evaluate", source, "--output", found)[0] == 0
     code, printed, _ = run("evaluate", source, "--against", found, "--bootstrap", 40, "--report", report)
     assert code == 0
-    assert f"Better than {found} by, in points:" in printed
+    assert f"Difference to {found}, in percentage points:" in printed
     assert re.search(r"average mAP +[+-]0\.0  \[ *-?0\.0, +-?0\.0\] +1\.000", printed)
     assert json.loads(report.read_text())["comparison"]["average_map"]["p_value"] == 1.0
 
@@ -75,7 +75,7 @@ def test_a_model_is_compared_with_what_another_one_found(run, corpus, trained, t
     content["results"] |= {video_id: [] for video_id in EventCorpus(corpus, "test").video_ids}
     found.write_text(json.dumps(content))
     assert run("evaluate", source, "--against", found, "--bootstrap", 40, "--report", report)[0] == 0
-    assert f"1 videos of {found} are not in the split: they are left out." in caplog.text
+    assert f"1 videos of {found} are not in the split and are ignored." in caplog.text
     content = json.loads(report.read_text())
     assert content["comparison"]["average_map"]["difference"] == pytest.approx(content["metrics"]["average_map"])
 

@@ -50,4 +50,4 @@ def test_a_corpus_on_another_grid_is_refused_with_the_command_that_builds_one_on
     model.save_pretrained(tmp_path), processor.save_pretrained(tmp_path)
     message = refused("evaluate", "--corpus", corpus, "--model", tmp_path)
     assert "is on a feature grid of 10 frames/s, stride 2, window 4; expected 29.97 frames/s" in message
-    assert "`esg-transformers corpus build --grid 29.97,8,24` builds a corpus on it." in message
+    assert "`esg-transformers corpus build --grid 29.97,8,24` builds a corpus on that grid." in message
