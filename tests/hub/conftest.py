@@ -1,18 +1,12 @@
-"""A Hub on this machine, and Python processes that know no other."""
+"""A local Hub, and Python processes that use it as the Hub."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parents[1] / "hub_server.py")
-hub_server = importlib.util.module_from_spec(_spec)
-sys.modules["hub_server"] = hub_server
-_spec.loader.exec_module(hub_server)
+from hub_server import HubServer
 
 USERS = {"hf_token_of_user": "user", "hf_token_of_other": "other"}
 
@@ -22,7 +16,7 @@ def start_hub(tmp_path_factory):
     """`with start_hub() as hub`: a `HubServer` that `user` and `other` have tokens for."""
 
     def start(**options):
-        return hub_server.HubServer(tmp_path_factory.mktemp("hub"), USERS, **options)
+        return HubServer(tmp_path_factory.mktemp("hub"), USERS, **options)
 
     return start
 

@@ -5,35 +5,21 @@ import sys
 
 import numpy as np
 import pytest
-import torch
+from tiny_models import tiny_esg_net
 
-from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
+from esg_transformers import EsgNetProcessor
 from esg_transformers.corpora.example import ExampleList
 from esg_transformers.corpora.writing import write_corpus
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 
 GRID = FeatureGrid(frame_rate=10.0, stride=5, window=10)  # 10 s hold 19 steps
 LABELS = ("dog", "speech")
-SIZES = {
+FEATURES = {
     "frame_rate": GRID.frame_rate,
     "feature_stride": GRID.stride,
     "feature_window": GRID.window,
     "visual_size": 6,
     "audio_size": 4,
-}
-SMALL = {
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "num_embedding_layers": 1,
-    "semantic_size": 8,
-    "pyramid_levels": 2,
-    "num_dependency_layers": 1,
-    "num_experts": 3,
-    "num_event_slots": 2,
-    "event_slot_size": 4,
-    "head_size": 12,
-    "num_head_layers": 1,
 }
 
 
@@ -65,10 +51,8 @@ def models(tmp_path_factory):
     """Folders of two models that differ in their weights only."""
     folders = [tmp_path_factory.mktemp("model") for _ in (0, 1)]
     for seed, folder in enumerate(folders):
-        torch.manual_seed(seed)
-        config = EsgNetConfig(**SIZES, **SMALL, id2label=dict(enumerate(LABELS)))
-        EsgNetForEventLocalization(config).save_pretrained(folder)
-        EsgNetProcessor(**SIZES, encoder={"name": "test", "version": "1"}).save_pretrained(folder)
+        tiny_esg_net(seed, **FEATURES, id2label=dict(enumerate(LABELS))).save_pretrained(folder)
+        EsgNetProcessor(**FEATURES, encoder={"name": "test", "version": "1"}).save_pretrained(folder)
     return folders
 
 

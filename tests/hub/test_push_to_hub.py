@@ -1,34 +1,17 @@
 import json
 from pathlib import Path
 
-import hub_server
 import numpy as np
 import pytest
-import torch
+from hub_server import Repository
 from huggingface_hub import ModelCard
+from tiny_models import tiny_esg_net
 
-from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
+from esg_transformers import EsgNetForEventLocalization, EsgNetProcessor
 from esg_transformers.evaluation import mean_average_precision
 from esg_transformers.localization.pipeline import TASK, AudioVisualEventLocalizationPipeline
 from esg_transformers.models.esg_net import sharing_esg_net
 
-SIZES = {
-    "visual_size": 12,
-    "audio_size": 7,
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "num_embedding_layers": 1,
-    "semantic_size": 8,
-    "pyramid_levels": 2,
-    "num_dependency_layers": 1,
-    "num_experts": 3,
-    "num_event_slots": 2,
-    "event_slot_size": 4,
-    "head_size": 12,
-    "num_head_layers": 1,
-    "prior_probability": 0.3,  # so that the untrained model finds events
-}
 CODE = {path.name for path in Path(sharing_esg_net.__file__).parent.glob("*_esg_net.py")}
 
 
@@ -36,9 +19,9 @@ CODE = {path.name for path in Path(sharing_esg_net.__file__).parent.glob("*_esg_
 def saved(tmp_path_factory):
     """A folder with a small model and its processor, and the features of two videos."""
     folder, random = tmp_path_factory.mktemp("saved"), np.random.default_rng(0)
-    torch.manual_seed(0)
-    config = EsgNetConfig(**SIZES, id2label={0: "alarm", 1: "speech"})
-    EsgNetForEventLocalization(config).save_pretrained(folder / "model")
+    # The prior makes the untrained model find events.
+    model = tiny_esg_net(visual_size=12, audio_size=7, prior_probability=0.3, id2label={0: "alarm", 1: "speech"})
+    model.save_pretrained(folder / "model")
     EsgNetProcessor(visual_size=12, audio_size=7, thresholds={"alarm": 0.2}).save_pretrained(folder / "model")
     videos = {
         f"{stream}_{i}": random.normal(size=(20 + i, size)) for i in (0, 1) for stream, size in (("v", 12), ("a", 7))
@@ -254,7 +237,7 @@ def test_a_pushed_metric_gives_the_same_figures_without_the_package_and_is_pushe
 
 
 def test_a_metric_can_be_private_and_never_replaces_another_space(hub, python):
-    game = hub_server.Repository(private=False)
+    game = Repository(private=False)
     files = {"app.py": hub.store(b"play()", is_lfs=False)}
     game.add("refs/heads/main", None, files, "user", "A game")
     hub.repositories["space", "user/game"] = game

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_esg_net
 from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
@@ -21,29 +22,12 @@ from esg_transformers.models.esg_net import sharing_esg_net
 from esg_transformers.models.esg_net.grid_esg_net import EncoderId, FeatureGrid, FeatureSpec
 from esg_transformers.models.esg_net.sharing_esg_net import add_code
 
-SIZES = {
-    "visual_size": 6,
-    "audio_size": 4,
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "num_embedding_layers": 1,
-    "semantic_size": 8,
-    "pyramid_levels": 2,
-    "num_dependency_layers": 1,
-    "num_experts": 3,
-    "num_event_slots": 2,
-    "event_slot_size": 4,
-    "head_size": 12,
-    "num_head_layers": 1,
-}
-
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """What a push holds: weights, processor and code."""
     folder = tmp_path_factory.mktemp("saved")
-    model, processor = EsgNetForEventLocalization(EsgNetConfig(**SIZES)), EsgNetProcessor(visual_size=6, audio_size=4)
+    model, processor = tiny_esg_net(visual_size=6, audio_size=4), EsgNetProcessor(visual_size=6, audio_size=4)
     AudioVisualEventLocalizationPipeline(model=model, processor=processor, task=TASK).save_pretrained(folder)
     add_code(model, folder)
     add_code(processor, folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import TINY, tiny_esg_net
 from transformers import Trainer, TrainingArguments
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization, EsgNetProcessor
@@ -16,28 +17,9 @@ from esg_transformers.localization.collator import EventLocalizationCollator
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetAttention
 from esg_transformers.models.esg_net.sharing_esg_net import add_code
 
-SIZES = {
-    "num_labels": 5,
-    "visual_size": 12,
-    "audio_size": 7,
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "num_embedding_layers": 1,
-    "semantic_size": 8,
-    "pyramid_levels": 2,
-    "num_dependency_layers": 1,
-    "num_experts": 3,
-    "num_event_slots": 2,
-    "event_slot_size": 4,
-    "head_size": 12,
-    "num_head_layers": 1,
-}
-
 
 def model_of(**fields):
-    torch.manual_seed(0)
-    return EsgNetForEventLocalization(EsgNetConfig(**SIZES | fields)).eval()
+    return tiny_esg_net(**{"num_labels": 5, "visual_size": 12, "audio_size": 7} | fields)
 
 
 def features_of(num_videos=2, num_steps=12):
@@ -200,7 +182,7 @@ def test_another_number_of_classes_keeps_the_rest_of_the_weights(tmp_path):
 
 
 def test_parameters_can_be_counted_by_hand():
-    attention = EsgNetAttention(EsgNetConfig(**SIZES))
+    attention = EsgNetAttention(EsgNetConfig(**TINY))
     assert sum(parameter.numel() for parameter in attention.parameters()) == 4 * (16 * 16 + 16)
     model = model_of()
     assert model.num_parameters() == sum(x.numel() for x in model.parameters())
@@ -208,7 +190,7 @@ def test_parameters_can_be_counted_by_hand():
 
 
 def test_the_config_prints_as_the_json_that_is_saved(tmp_path):
-    config = EsgNetConfig(**SIZES)
+    config = EsgNetConfig(**TINY)
     config.save_pretrained(tmp_path)
     name, _, fields = repr(config).partition(" ")
     assert name == "EsgNetConfig" and fields.strip() == (tmp_path / "config.json").read_text().strip()
@@ -306,7 +288,7 @@ import sys
 import torch
 from safetensors.torch import save_file
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_transformers_citizen import STEADY, THREE_STEPS, model_of, trainer_of
 
 trainer = trainer_of(model_of(**STEADY), "out", **THREE_STEPS)
@@ -330,7 +312,7 @@ def test_trainer_on_two_processes_learns_what_it_learns_on_one(tmp_path):
     (tmp_path / "script.py").write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "script.py"]
     subprocess.run(
-        [*command, str(Path(__file__).parent)],
+        [*command, str(Path(__file__).parent), str(Path(__file__).parents[2])],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=True,

@@ -1,16 +1,16 @@
-"""A Hub for tests: speaks the HTTP of huggingface.co to real clients, on this machine, with the standard library alone.
+"""A Hub for tests: a local server with the HTTP interface of huggingface.co, of the standard library alone.
 
     with HubServer(folder, users={"hf_secret": "user"}) as hub:
         ...  # run a process with HF_ENDPOINT=hub.endpoint, HF_TOKEN=hf_secret and HF_HUB_DISABLE_XET=1
 
 It has repositories of models, datasets and spaces with their branches, tags, pull requests and history, and large files
-by git LFS in one part or several. Files lie in `folder`, named after their sha256; the rest is in memory.
+by git LFS in one part or several. Files are in `folder`, named by their sha256; the rest is in memory (`hub_storage`).
 
-It is strict: a request that it does not know, or that lacks or adds a field, is answered with 501 and noted in
-`hub.unknown`, so that a test can fail for it. `hub.fail` makes it misbehave on demand.
+It is strict: an unknown request, or one with a missing or an extra field, is answered with 501 and recorded in
+`hub.unknown`, so that a test can fail for it. `hub.fail` orders faults.
 
 The requests are those of huggingface_hub 2.4.0 (`hf_api.py`, `_commit_api.py`, `lfs.py`, `file_download.py`). Xet
-storage is not spoken, which is why clients must be told so.
+storage is not implemented; clients must disable it.
 """
 
 import base64
@@ -22,11 +22,12 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from hub_storage import Fault, File, Hub, Refusal, Repository, Upload, entry, with_folders
 
 URL_PREFIXES = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 # From the .gitattributes that huggingface.co gives a new repository; large files of other names are LFS files too.
@@ -34,183 +35,48 @@ LFS_SUFFIXES = (".arrow", ".bin", ".npy", ".npz", ".parquet", ".pt", ".pth", ".s
 LARGE_FILE = 10 * 2**20  # bytes
 
 
-@dataclass(frozen=True)
-class File:
-    """A file of a commit; its bytes are `folder / sha256`."""
-
-    sha256: str
-    size: int
-    git_oid: str  # of the content, or of the pointer if it is an LFS file
-    is_lfs: bool
+Answer = dict[str, Any] | list[dict[str, Any]] | None  # JSON; None if the method has sent its answer itself
 
 
-@dataclass(frozen=True)
-class Commit:
-    """A state of a repository."""
-
-    oid: str
-    parent: str | None
-    title: str
-    message: str
-    author: str
-    files: dict[str, File]
-    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
-
-
-@dataclass
-class Repository:
-    """Commits by oid, and what points to them: `refs/heads/main`, `refs/tags/v1`, `refs/pr/1`."""
-
-    private: bool
-    commits: dict[str, Commit] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
-
-    def add(self, ref: str, parent: str | None, files: dict[str, File], author: str, title: str, message="") -> Commit:
-        """Commit `files` and let `ref` point to them."""
-        oid = secrets.token_hex(20)
-        self.commits[oid] = Commit(oid, parent, title, message, author, files)
-        self.refs[ref] = oid
-        return self.commits[oid]
-
-
-@dataclass
-class Upload:
-    """An LFS object that was announced: its parts arrive one by one; `part_size` is None for one part only."""
-
-    oid: str
-    size: int
-    part_size: int | None
-    parts: dict[int, bytes] = field(default_factory=dict)
-
-
-@dataclass
-class Fault:
-    """What `HubServer.fail` asked for."""
-
-    method: str
-    path: re.Pattern
-    answer: int | str
-    after: int
-    times: int
-    headers: dict[str, str]
-
-
-class Refusal(Exception):
-    """An answer that is not 200: what the Hub says in its body and its `X-Error-*` headers."""
-
-    def __init__(self, status: int, message: str, code: str | None = None, headers=None, **body):
-        self.status = status
-        self.headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {}), **(headers or {})}
-        self.body = {"error": message, **body}
-
-
-class HubServer:
-    """The server; a context manager.
-
-    Args:
-        folder: where files are stored.
-        users: user names by access token.
-        part_size: bytes from which on an LFS file is asked for in parts of this size.
-    """
+class HubServer(Hub):
+    """The server; a context manager. Arguments are those of [`Hub`]."""
 
     def __init__(self, folder: Path, users: dict[str, str], part_size: int = 2**30):
-        self.folder, self.users, self.part_size = Path(folder), users, part_size
-        self.repositories: dict[tuple[str, str], Repository] = {}
-        self.uploads: dict[str, Upload] = {}
-        self.verified: set[str] = set()
-        self.faults: list[Fault] = []
-        self.requests: list[str] = []  # "GET /api/whoami-v2"
-        self.unknown: list[str] = []
-        self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        super().__init__(folder, users, part_size)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.hub = self
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> "HubServer":
         self._thread.start()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
-    def fail(self, method: str, path: str, answer: int | str, *, after=0, times=1, retry_after=None) -> None:
-        """Misbehave for the next requests of a method whose path matches a regular expression.
 
-        Args:
-            method: `"GET"`, `"PUT"`, ...
-            path: searched for in the path of the request, as it was sent: a branch `a/b` is `a%2Fb`.
-            answer: an HTTP status; `"close"` hangs up in the middle of the body that is being sent to the server,
-                `"truncate"` in the middle of the one that the server sends.
-            after: matching requests to serve well first.
-            times: matching requests to fail then.
-            retry_after: seconds, for the header `Retry-After`.
-        """
-        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        self.faults.append(Fault(method, re.compile(path), answer, after, times, headers))
+class Server(ThreadingHTTPServer):
+    """HTTP server of one Hub."""
 
-    def files(self, kind: str, repo_id: str, revision: str = "main") -> dict[str, bytes]:
-        """The content of every file of a repository."""
-        files = self.commit(self.repositories[kind, repo_id], revision).files
-        return {path: (self.folder / file.sha256).read_bytes() for path, file in files.items()}
-
-    def commit(self, repository: Repository, revision: str) -> Commit:
-        """What a branch, a tag, a full ref or a commit's oid points to."""
-        for ref in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
-            if ref in repository.refs:
-                return repository.commits[repository.refs[ref]]
-        if revision not in repository.commits:
-            raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        return repository.commits[revision]
-
-    def history(self, kind: str, repo_id: str, revision: str = "main") -> list[Commit]:
-        """The commits of a revision, newest first."""
-        repository = self.repositories[kind, repo_id]
-        commits = [self.commit(repository, revision)]
-        while commits[-1].parent is not None:
-            commits.append(repository.commits[commits[-1].parent])
-        return commits
-
-    def store(self, content: bytes, is_lfs: bool) -> File:
-        """Keep bytes."""
-        sha256 = hashlib.sha256(content).hexdigest()
-        (self.folder / sha256).write_bytes(content)
-        blob = lfs_pointer(sha256, len(content)) if is_lfs else content
-        git_oid = hashlib.sha1(b"blob %d\0" % len(blob) + blob).hexdigest()
-        return File(sha256, len(content), git_oid, is_lfs)
-
-    def fault(self, method: str, path: str) -> Fault | None:
-        """The fault that this request meets, counting it."""
-        for fault in self.faults:
-            if fault.method == method and fault.path.search(path):
-                if fault.after:
-                    fault.after -= 1
-                elif fault.times:
-                    fault.times -= 1
-                    return fault
-        return None
+    hub: Hub
 
 
-def lfs_pointer(sha256: str, size: int) -> bytes:
-    """The text that git has in place of an LFS file."""
-    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+ROUTES: list[tuple[str, re.Pattern[str], set[str], Callable[..., Answer]]] = []
 
 
-ROUTES: list[tuple[str, re.Pattern, set[str], Callable]] = []
+def route(method: str, path: str, query: str = "") -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+    """Decorator: the method of `Handler` that answers requests for `path`, with the parameters in `query` allowed.
 
-
-def route(method: str, path: str, query: str = ""):
-    """Let a method of `Handler` answer requests for `path`, which may have the parameters named in `query`.
-
-    A `{name}` in the path is an argument of the method: `{kind}` a kind of repository, `{repo}` an owner and a name,
-    `{path}` the rest of the path, and any other one part of it.
+    A `{name}` in the path is an argument of the method: `{kind}` is a kind of repository, `{repo}` an owner and a name,
+    `{path}` the rest of the path; others are one part of the path.
     """
     parts = {"kind": "model|dataset|space", "repo": "[^/]+/[^/]+", "prefix": "datasets/|spaces/|", "path": ".*"}
     pattern = re.sub(r"{(\w+)}", lambda name: f"(?P<{name[1]}>{parts.get(name[1], '[^/]+')})", path.replace(".", r"\."))
 
-    def add(answer: Callable) -> Callable:
+    def add(answer: Callable[..., Answer]) -> Callable[..., Answer]:
         ROUTES.append((method, re.compile(pattern), set(query.split()), answer))
         return answer
 
@@ -218,26 +84,26 @@ def route(method: str, path: str, query: str = ""):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request after the other of one connection.
-
-    The methods with a `route` give the JSON of the answer, or None if they have sent it themselves.
-    """
+    """Handler of the requests of one connection. Methods with a `route` return the JSON of the answer."""
 
     protocol_version = "HTTP/1.1"
     timeout = 30  # seconds
+    fault: Fault | None
+    body: bytes
+    query: dict[str, list[str]]
 
-    # Who is asking, and for what.
+    # Users and repositories.
 
     @route("GET", "/api/agent-harnesses")
-    def agents(self):
+    def agents(self) -> Answer:
         raise Refusal(404, "There are none.")
 
     @route("GET", "/api/whoami-v2")
-    def whoami(self):
+    def whoami(self) -> Answer:
         return {"type": "user", "name": self.writer(), "fullname": self.writer(), "orgs": [], "auth": {}}
 
     @route("POST", "/api/repos/create")
-    def create(self):
+    def create(self) -> Answer:
         wanted = self.fields("name", organization=None, type="model", visibility=None, private=False, sdk=None)
         owner = wanted["organization"] or self.writer()
         repo_id = f"{owner}/{wanted['name']}"
@@ -254,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"url": url, "name": repo_id, "id": secrets.token_hex(12)}
 
     @route("DELETE", "/api/repos/delete")
-    def delete(self):
+    def delete(self) -> Answer:
         unwanted = self.fields("name", organization=None, type="model")
         repo_id = f"{unwanted['organization'] or self.writer()}/{unwanted['name']}"
         self.repository(unwanted["type"], repo_id, write=True)
@@ -262,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         return {}
 
     @route("POST", "/api/validate-yaml")
-    def validate_yaml(self):
+    def validate_yaml(self) -> Answer:
         content = self.fields("content", "repoType")["content"]
         if not content.startswith("---\n"):
             return {"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]}
@@ -274,16 +140,16 @@ class Handler(BaseHTTPRequestHandler):
 
     @route("GET", "/api/{kind}s/{repo}", "blobs expand securityStatus")
     @route("GET", "/api/{kind}s/{repo}/revision/{revision}", "blobs expand securityStatus")
-    def info(self, kind, repo, revision="main"):
+    def info(self, kind: str, repo: str, revision: str = "main") -> Answer:
         repository = self.repository(kind, repo)
         commit = self.hub.commit(repository, revision)
         siblings = []
         for path, file in sorted(commit.files.items()):
             siblings.append({"rfilename": path})
             if "blobs" in self.query:
-                entry = self.entry(path, file)
-                siblings[-1] |= {"blobId": entry["oid"], "size": entry["size"]}
-                siblings[-1] |= {"lfs": entry["lfs"] | {"sha256": file.sha256}} if file.is_lfs else {}
+                listed = entry(path, file)
+                siblings[-1] |= {"blobId": listed["oid"], "size": listed["size"]}
+                siblings[-1] |= {"lfs": listed["lfs"] | {"sha256": file.sha256}} if file.is_lfs else {}
         return {
             "_id": hashlib.sha1(repo.encode()).hexdigest()[:24],
             "id": repo,
@@ -299,34 +165,34 @@ class Handler(BaseHTTPRequestHandler):
 
     @route("GET", "/api/{kind}s/{repo}/tree/{revision}", "recursive expand limit")
     @route("GET", "/api/{kind}s/{repo}/tree/{revision}/{path}", "recursive expand limit")
-    def tree(self, kind, repo, revision, path=""):
+    def tree(self, kind: str, repo: str, revision: str, path: str = "") -> Answer:
         commit = self.hub.commit(self.repository(kind, repo), revision)
         folder = f"{path}/" if path else ""
-        inside = {name for name in self.with_folders(commit.files) if name.startswith(folder)}
+        inside = {name for name in with_folders(commit.files) if name.startswith(folder)}
         if path and not inside:
             raise Refusal(404, f"{path} does not exist on {revision!r}", "EntryNotFound")
         if self.query.get("recursive", ["false"])[0].lower() != "true":
             inside = {name for name in inside if "/" not in name.removeprefix(folder)}
-        return [self.entry(name, commit.files.get(name)) for name in sorted(inside)]
+        return [entry(name, commit.files.get(name)) for name in sorted(inside)]
 
     @route("POST", "/api/{kind}s/{repo}/paths-info/{revision}")
-    def paths_info(self, kind, repo, revision):
+    def paths_info(self, kind: str, repo: str, revision: str) -> Answer:
         files = self.hub.commit(self.repository(kind, repo), revision).files
         wanted = parse_qs(self.body.decode(), strict_parsing=True)
-        names = self.with_folders(files)
-        return [self.entry(path, files.get(path)) for path in wanted["paths"] if path in names]
+        names = with_folders(files)
+        return [entry(path, files.get(path)) for path in wanted["paths"] if path in names]
 
     @route("GET", "/api/{kind}s/{repo}/refs", "include_prs")
-    def refs(self, kind, repo):
+    def refs(self, kind: str, repo: str) -> Answer:
         repository = self.repository(kind, repo)
-        listed = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
+        listed: dict[str, Any] = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
         for ref, commit in repository.refs.items():
             group = {"heads": "branches", "tags": "tags", "pr": "pullRequests"}[ref.split("/")[1]]
             listed[group].append({"name": ref.split("/", 2)[2], "ref": ref, "targetCommit": commit})
         return listed
 
     @route("GET", "/api/{kind}s/{repo}/commits/{revision}", "expand[]")
-    def commits(self, kind, repo, revision):
+    def commits(self, kind: str, repo: str, revision: str) -> Answer:
         self.hub.commit(self.repository(kind, repo), revision)
         return [
             {"id": c.oid, "title": c.title, "message": c.message, "date": c.date, "authors": [{"user": c.author}]}
@@ -335,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @route("GET", "/{prefix}{repo}/resolve/{revision}/{path}")
     @route("HEAD", "/{prefix}{repo}/resolve/{revision}/{path}")
-    def resolve(self, prefix, repo, revision, path):
+    def resolve(self, prefix: str, repo: str, revision: str, path: str) -> None:
         kind = next(kind for kind, its in URL_PREFIXES.items() if its == prefix)
         commit = self.hub.commit(self.repository(kind, repo), revision)
         headers = {"X-Repo-Commit": commit.oid}
@@ -348,7 +214,7 @@ class Handler(BaseHTTPRequestHandler):
             headers |= {"X-Linked-Etag": etag, "X-Linked-Size": str(file.size)}
         content, status = (self.hub.folder / file.sha256).read_bytes(), 200
         if wanted := self.headers.get("Range"):
-            first, last = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted).groups()
+            first, last = wanted.removeprefix("bytes=").split("-")
             start = int(first) if first else max(file.size - int(last), 0)
             end = min(int(last) + 1, file.size) if first and last else file.size
             if start >= end:
@@ -360,25 +226,25 @@ class Handler(BaseHTTPRequestHandler):
     # Writing.
 
     @route("POST", "/api/{kind}s/{repo}/branch/{branch}")
-    def create_branch(self, kind, repo, branch):
+    def create_branch(self, kind: str, repo: str, branch: str) -> None:
         start = self.fields(startingPoint="main")["startingPoint"]
         self.create_ref(kind, repo, f"refs/heads/{branch}", start)
 
     @route("POST", "/api/{kind}s/{repo}/tag/{revision}")
-    def create_tag(self, kind, repo, revision):
+    def create_tag(self, kind: str, repo: str, revision: str) -> None:
         tag = self.fields("tag", message="")["tag"]
         self.create_ref(kind, repo, f"refs/tags/{tag}", revision)
 
     @route("DELETE", "/api/{kind}s/{repo}/branch/{branch}")
-    def delete_branch(self, kind, repo, branch):
+    def delete_branch(self, kind: str, repo: str, branch: str) -> None:
         self.delete_ref(kind, repo, f"refs/heads/{branch}")
 
     @route("DELETE", "/api/{kind}s/{repo}/tag/{tag}")
-    def delete_tag(self, kind, repo, tag):
+    def delete_tag(self, kind: str, repo: str, tag: str) -> None:
         self.delete_ref(kind, repo, f"refs/tags/{tag}")
 
     @route("POST", "/api/{kind}s/{repo}/preupload/{revision}", "create_pr")
-    def preupload(self, kind, repo, revision):
+    def preupload(self, kind: str, repo: str, revision: str) -> Answer:
         repository = self.repository(kind, repo, write="create_pr" not in self.query)
         self.writer()
         files = self.hub.commit(repository, revision).files
@@ -394,7 +260,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"files": answers}
 
     @route("POST", "/{prefix}{repo}.git/info/lfs/objects/batch")
-    def lfs_batch(self, prefix, repo):
+    def lfs_batch(self, prefix: str, repo: str) -> Answer:
         wanted = self.fields("operation", "transfers", "objects", "hash_algo", ref=None)
         if (wanted["operation"], wanted["hash_algo"]) != ("upload", "sha256") or "basic" not in wanted["transfers"]:
             raise ValueError(f"not an upload: {wanted}")
@@ -405,8 +271,8 @@ class Handler(BaseHTTPRequestHandler):
         objects = [self.lfs_object(announced["oid"], announced["size"], multipart) for announced in wanted["objects"]]
         return {"transfer": "basic", "objects": objects}
 
-    def lfs_object(self, oid: str, size: int, multipart: bool) -> dict:
-        """What is to be done to bring one object here."""
+    def lfs_object(self, oid: str, size: int, multipart: bool) -> dict[str, Any]:
+        """The answer for one object of a batch: the upload that it needs, if any."""
         if oid in self.hub.verified:
             return {"oid": oid, "size": size}
         ticket = secrets.token_hex(8)
@@ -420,7 +286,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": {"href": f"{url}/verify"}}}
 
     @route("PUT", "/lfs/{ticket}/{number}")
-    def lfs_put(self, ticket, number):
+    def lfs_put(self, ticket: str, number: str) -> None:
         if "Authorization" in self.headers:
             raise ValueError("the access token was sent to the storage, which is another party")
         upload = self.hub.uploads[ticket]
@@ -430,7 +296,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, {"ETag": f'"{hashlib.md5(self.body).hexdigest()}"'}, b"")
 
     @route("POST", "/lfs/{ticket}/complete")
-    def lfs_complete(self, ticket):
+    def lfs_complete(self, ticket: str) -> Answer:
         upload, sent = self.hub.uploads[ticket], self.fields("oid", "parts")
         etags = {number: f'"{hashlib.md5(part).hexdigest()}"' for number, part in upload.parts.items()}
         if sent["oid"] != upload.oid or {part["partNumber"]: part["etag"] for part in sent["parts"]} != etags:
@@ -439,14 +305,14 @@ class Handler(BaseHTTPRequestHandler):
         return {}
 
     def lfs_store(self, upload: Upload) -> None:
-        """Keep the bytes of an upload, if they are what was announced."""
+        """Store the content of an upload after checking size and sha256."""
         content = b"".join(upload.parts[number] for number in sorted(upload.parts))
         if hashlib.sha256(content).hexdigest() != upload.oid or len(content) != upload.size:
             raise Refusal(422, f"{len(content)} bytes arrived that are not the {upload.size} of {upload.oid}.")
         self.hub.store(content, is_lfs=True)
 
     @route("POST", "/lfs/{ticket}/verify")
-    def lfs_verify(self, ticket):
+    def lfs_verify(self, ticket: str) -> Answer:
         upload, sent = self.hub.uploads[ticket], self.fields("oid", "size")
         self.writer()
         path = self.hub.folder / upload.oid
@@ -456,7 +322,7 @@ class Handler(BaseHTTPRequestHandler):
         return {}
 
     @route("POST", "/api/{kind}s/{repo}/commit/{revision}", "create_pr")
-    def create_commit(self, kind, repo, revision):
+    def create_commit(self, kind: str, repo: str, revision: str) -> Answer:
         as_pull_request = "create_pr" in self.query
         repository = self.repository(kind, repo, write=not as_pull_request)
         author, parent = self.writer(), self.hub.commit(repository, revision)
@@ -482,8 +348,8 @@ class Handler(BaseHTTPRequestHandler):
         answer = {"success": True, "commitOid": commit.oid, "commitUrl": f"{url}/commit/{commit.oid}"}
         return answer | ({"pullRequestUrl": f"{url}/discussions/{number}"} if as_pull_request else {})
 
-    def apply(self, key: str, value: dict, files: dict[str, File]) -> None:
-        """Do one operation of a commit to `files`."""
+    def apply(self, key: str, value: dict[str, Any], files: dict[str, File]) -> None:
+        """Apply one operation of a commit to `files`."""
         path = value["path"]
         if path.startswith("/") or {"", ".", ".."} & set(path.rstrip("/").split("/")):
             raise Refusal(400, f"{path} is not the path of a file")
@@ -506,7 +372,7 @@ class Handler(BaseHTTPRequestHandler):
             raise ValueError(f"not an operation of a commit: {key} with {value.keys()}")
 
     def create_ref(self, kind: str, repo: str, ref: str, start: str) -> None:
-        """Let a new branch or tag point to what `start` points to."""
+        """Create a branch or tag at the commit of `start`."""
         repository = self.repository(kind, repo, write=True)
         commit = self.hub.commit(repository, start)
         if ref in repository.refs:
@@ -515,21 +381,22 @@ class Handler(BaseHTTPRequestHandler):
         self.send(201, {}, b"")
 
     def delete_ref(self, kind: str, repo: str, ref: str) -> None:
-        """Forget a branch or a tag."""
+        """Delete a branch or a tag."""
         repository = self.repository(kind, repo, write=True)
         if repository.refs.pop(ref, None) is None:
             raise Refusal(404, f"{ref} does not exist", "RevisionNotFound")
         self.send(200, {}, b"")
 
-    # What the answers above are made of.
+    # Parts of the answers.
 
     @property
-    def hub(self) -> HubServer:
+    def hub(self) -> Hub:
         """The server that this connection belongs to."""
+        assert isinstance(self.server, Server)
         return self.server.hub
 
     def user(self) -> str | None:
-        """Who sent the access token; None if none was sent."""
+        """The user of the access token; None if none was sent."""
         sent = self.headers.get("Authorization")
         if sent is None:
             return None
@@ -539,14 +406,14 @@ class Handler(BaseHTTPRequestHandler):
         return user
 
     def writer(self) -> str:
-        """The user, who must have sent an access token."""
+        """The user of the access token, which is required."""
         user = self.user()
         if user is None:
             raise Refusal(401, "Invalid username or password.")
         return user
 
     def repository(self, kind: str, repo: str, write: bool = False) -> Repository:
-        """A repository that the user may see, and write to if asked."""
+        """A repository that the user may read, or write if `write`."""
         user, owner = self.user(), repo.partition("/")[0]
         repository = self.hub.repositories.get((kind, repo))
         if repository is None or (repository.private and user != owner):
@@ -555,33 +422,16 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(403, f"You don't have the rights to write to {repo}")
         return repository
 
-    def fields(self, *required: str, **optional) -> dict:
-        """The JSON that was sent, which must have these fields and no others."""
+    def fields(self, *required: str, **optional: Any) -> dict[str, Any]:
+        """The JSON of the request, which must have the required fields and no unknown ones."""
         sent = json.loads(self.body)
         if set(required) - sent.keys() or sent.keys() - set(required) - optional.keys():
             raise ValueError(f"sent {sorted(sent)}, expected {required} and perhaps {tuple(optional)}")
-        return optional | sent
+        return {**optional, **sent}
 
-    @staticmethod
-    def with_folders(files: dict[str, File]) -> set[str]:
-        """The paths of files and of the folders that they are in."""
-        folders = {str(parent) for path in files for parent in Path(path).parents}
-        return files.keys() | folders - {"."}
+    # From a request to its answer.
 
-    @staticmethod
-    def entry(path: str, file: File | None) -> dict:
-        """How a file, or a folder, is listed."""
-        if file is None:
-            return {"type": "directory", "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0, "path": path}
-        listed = {"type": "file", "oid": file.git_oid, "size": file.size, "path": path}
-        if file.is_lfs:
-            pointer = lfs_pointer(file.sha256, file.size)
-            listed["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": len(pointer)}
-        return listed
-
-    # How a request becomes an answer.
-
-    def serve(self):
+    def serve(self) -> None:
         """Answer one request."""
         url = urlsplit(self.path)
         asked = f"{self.command} {unquote(url.path)}"
@@ -598,7 +448,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if "Transfer-Encoding" in self.headers:
                 raise ValueError("a body must say its length")
-            if self.fault and self.fault.answer != "truncate":
+            if self.fault and isinstance(self.fault.answer, int):
                 self.send(self.fault.answer, {"Content-Type": "text/plain", **self.fault.headers}, b"on demand")
                 return
             with self.hub.lock:
@@ -614,8 +464,8 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve
 
-    def answer(self, path: str):
-        """What the one method with a route for `path` says."""
+    def answer(self, path: str) -> Answer:
+        """The answer of the method with a route for `path`."""
         for method, pattern, parameters, answer in ROUTES:
             if method == self.command and (match := pattern.fullmatch(path)):
                 if self.query.keys() - parameters:
@@ -624,7 +474,7 @@ class Handler(BaseHTTPRequestHandler):
         raise LookupError("no such request is known")
 
     def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        """Send an answer, or half of its body if that was asked for."""
+        """Send an answer, or half of its body if the fault is `truncate`."""
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
@@ -642,5 +492,5 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def log_message(self, *_):
-        """Say nothing; `hub.requests` knows."""
+    def log_message(self, *_: object) -> None:
+        """No log; `hub.requests` has all requests."""
