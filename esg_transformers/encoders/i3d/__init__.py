@@ -1,1 +1,1 @@
-"""I3D: exactly the files that travel to the Hub, which import only each other and files of `models/esg_net` that travel too."""
+"""I3D: the files that travel to the Hub; they import only each other and files of `models/esg_net` that travel."""

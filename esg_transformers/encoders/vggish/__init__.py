@@ -1,1 +1,1 @@
-"""VGGish: exactly the files that travel to the Hub, which import only each other and files of `models/esg_net` that travel too."""
+"""VGGish: the files that travel to the Hub; they import only each other and files of `models/esg_net` that travel."""
