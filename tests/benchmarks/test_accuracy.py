@@ -10,6 +10,7 @@ import pytest
 
 from esg_transformers.models.esg_net.modeling_esg_net import EsgNetDependencyExperts
 
+pytestmark = pytest.mark.slow  # trains four models
 RUN = "run --model tiny --feature-set one-peace --videos 4 2 3 --classes 3 --epochs 1 --warmup-epochs 0 --batch-size 2"
 
 
