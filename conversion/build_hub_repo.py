@@ -1,16 +1,16 @@
-"""Weights, a folder of hub_configs and the model's code to one folder for the Hub, which `--push` sends there.
+"""Build a repository for the Hub from weights, a folder of hub_configs and the model's code; `--push` sends it there.
 
     python conversion/build_hub_repo.py OUTPUT hub_configs/esg-net-tiny-workshop build/esg-net-tiny-workshop
     python conversion/build_hub_repo.py OUTPUT hub_configs/NAME build/NAME --float16 --push OWNER/NAME --private
 
-OUTPUT is a folder that `from_pretrained` loads: of a training run, or of a conversion script. `--weights` takes the
-last checkpoint of a training run in place of its best epoch.
+OUTPUT is a folder that `from_pretrained` loads, written by a training run or a conversion script. `--weights` takes the
+last checkpoint of a training run instead of its best epoch.
 
-The folder holds safetensors, config and processor of the hub_configs folder, its model card, and the code that
-`auto_map` names, so that it loads with `trust_remote_code=True` where this package is not installed; with the package
-none of that code is run. It is loaded, and predicts, in two fresh processes, without the package and with it, which
-must agree to the bit. `SHA256SUMS` is for `sha256sum --check`. A push makes one commit, or none if all is there
-already; what an earlier push left is deleted in the same commit.
+The repository holds the weights as safetensors, the config, processor and model card of the hub_configs folder, and the
+code that `auto_map` names, so that it loads with `trust_remote_code=True` where this package is not installed; with the
+package none of that code is run. Two fresh processes, one without the package and one with it, load the repository and
+predict; their results must agree bit for bit. `SHA256SUMS` is for `sha256sum --check`. A push makes one commit, or none
+if nothing changed; files that only an earlier push holds are deleted in the same commit.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from esg_transformers.hub import push_files
 from esg_transformers.models.esg_net.sharing_esg_net import code_of
 
 SUMS = "SHA256SUMS"
-CHOSEN_FIELDS = ("thresholds", "window_steps")  # in training or after it; those of the weights are published
-# What weights and a hub_configs folder may say differently of one model.
+CHOSEN_FIELDS = ("thresholds", "window_steps")  # chosen in training or after it; published as found with the weights
+# Fields in which the weights and the hub_configs folder of one model may differ.
 FREE_FIELDS = {
     "_name_or_path",
     "dtype",
@@ -49,30 +49,30 @@ FREE_FIELDS = {
     "processor_class",
     *CHOSEN_FIELDS,
 }
-# What a push owns in its repository, next to the files that it sends.
+# Files of a repository that belong to a push, beside those that it sends.
 OWNED = r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|[a-z]+_(esg_net|unav|i3d|vggish)\.py"
 PICKLES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".tar"}
 
 
 def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, max_shard_size: str = "5GB") -> None:
-    """Write a folder for the Hub, and check it.
+    """Build and check a repository.
 
     Args:
         weights: a folder that `from_pretrained` loads.
-        hub_config: config.json, processor_config.json, README.md and whatever else is to be in the repository.
-        output: a folder that does not exist yet; it appears when it is whole and checked.
-        half: weights in float16.
-        max_shard_size: of a file of weights; larger ones are split.
+        hub_config: folder with config.json, processor_config.json, README.md and any other files of the repository.
+        output: the new folder; it appears when it is complete and checked.
+        half: save the weights in float16.
+        max_shard_size: maximum size of a file of weights; larger ones are split.
 
     Raises:
         FileNotFoundError: if a folder lacks a file.
         FileExistsError: if `output` exists.
-        ValueError: naming what differs between the two folders, or what cannot be loaded or travel.
+        ValueError: naming the differences between the two folders, or the parts that cannot be loaded or published.
     """
     if not (weights / "config.json").is_file():
         raise FileNotFoundError(
             f"There is no config.json in {weights}. Give a folder that `from_pretrained` loads; the other scripts "
-            "beside this one make one of a checkpoint."
+            "beside this one make such a folder from a checkpoint."
         )
     if not all((hub_config / name).is_file() for name in ("config.json", "README.md")):
         raise FileNotFoundError(f"{hub_config} lacks config.json or README.md. Give a folder of hub_configs.")
@@ -91,7 +91,7 @@ def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, 
     except SafetensorError as error:
         raise ValueError(f"The weights in {weights} are broken: {error}. Copy or convert them again.") from error
     if problems := [f"{kind} {name}" for kind, names in loading.items() for name in names]:
-        raise ValueError(f"The weights in {weights} are not those of its config.json: {', '.join(problems)}.")
+        raise ValueError(f"The weights in {weights} do not fit its config.json: {', '.join(problems)}.")
     with new_folder(output) as partial:
         model.save_pretrained(partial, max_shard_size=max_shard_size)
         written = read_json(partial / "config.json")
@@ -118,11 +118,11 @@ def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, 
         for loaded in (alone, installed):
             check_tensors(loaded, model.state_dict())
         if differing := sorted(name for name in expected if predicted.get(name) != expected[name]):
-            raise ValueError(f"With the package and without it, the model predicts other {', '.join(differing)}.")
+            raise ValueError(f"With and without the package the predictions differ in {', '.join(differing)}.")
 
 
 def check_same(weights: Path, hub_config: Path, name: str) -> None:
-    """Compare what two folders say of one model in a JSON file, but for `FREE_FIELDS`.
+    """Compare a JSON file of two folders, ignoring `FREE_FIELDS`.
 
     Raises:
         ValueError: naming the fields that differ.
@@ -130,12 +130,12 @@ def check_same(weights: Path, hub_config: Path, name: str) -> None:
     ours, theirs = fields_of(weights / name), fields_of(hub_config / name)
     differing = [field for field in sorted(ours.keys() | theirs.keys()) if ours.get(field) != theirs.get(field)]
     if differing:
-        told = "; ".join(f"{field} is {ours.get(field)!r:.200} and {theirs.get(field)!r:.200}" for field in differing)
-        raise ValueError(f"{weights / name} and {hub_config / name} are not of one model: {told}.")
+        listed = "; ".join(f"{field} is {ours.get(field)!r:.200} and {theirs.get(field)!r:.200}" for field in differing)
+        raise ValueError(f"{weights / name} and {hub_config / name} are not of one model: {listed}.")
 
 
 def fields_of(path: Path) -> dict[str, Any]:
-    """What a file of a model says, a configuration with the defaults of all that it leaves out."""
+    """Fields of a JSON file of a model, without `FREE_FIELDS`; a configuration with the defaults of absent fields."""
     content = read_json(path)
     if path.name == "config.json":
         content = AutoConfig.from_pretrained(path.parent, trust_remote_code=False).to_dict() | {
@@ -145,10 +145,10 @@ def fields_of(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object in a JSON file.
+    """Content of a JSON file that holds an object.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if it is not JSON or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -160,23 +160,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def travelling_code(hub_config: Path) -> dict[str, str]:
-    """The modules that `auto_map` and `custom_pipelines` of a folder name, and those that they import, by file name.
+    """Code of the modules named in `auto_map` and `custom_pipelines`, and of those they import, by file name.
 
     Raises:
-        ValueError: if nothing is named, or a module is not one of the package's that can travel.
+        ValueError: if no module is named, or one that cannot travel to the Hub.
     """
     package = Path(esg_transformers.__file__).parent
     sources = {path.stem: path for kind in ("models", "encoders") for path in package.glob(f"{kind}/*/[a-z]*_*.py")}
     modules = [name.rpartition(".")[0] for name in classes_named(hub_config)]
     if not modules:
-        raise ValueError(f"{hub_config / 'config.json'} has no `auto_map`, which tells where the model's code is.")
+        raise ValueError(f"{hub_config / 'config.json'} has no `auto_map`, which names the model's code.")
     if unknown := [module for module in modules if module not in sources]:
         raise ValueError(f"{unknown[0]}.py cannot travel to the Hub: it is none of {', '.join(sorted(sources))}.")
     return code_of([sources[module] for module in modules])
 
 
 def classes_named(hub_config: Path) -> list[str]:
-    """The classes in `auto_map` and `custom_pipelines` of a folder's JSON files, `module.Class`."""
+    """Classes named in `auto_map` and `custom_pipelines` of a folder's JSON files, as `module.Class`."""
 
     def names(value: Any) -> Iterable[str]:
         return [value] if isinstance(value, str) else [name for name in value or () if name]
@@ -191,7 +191,7 @@ def classes_named(hub_config: Path) -> list[str]:
 
 
 def write_sums(folder: Path) -> None:
-    """Write `SHA256SUMS`: digests as `sha256sum` writes them, each after a comment that tells the file's size."""
+    """Write `SHA256SUMS`: digests in the format of `sha256sum`, each after a comment with the size of the file."""
     lines = [
         f"# {path.stat().st_size} bytes\n{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n"
         for path in sorted(folder.rglob("*"))
@@ -201,7 +201,7 @@ def write_sums(folder: Path) -> None:
 
 
 def push(folder: Path, repo_id: str, **options: Any) -> str:
-    """Push a folder that `build` made to the Hub; options and errors are those of `push_files`.
+    """Push a folder made by `build` to the Hub; options and errors are those of `push_files`.
 
     Returns:
         The URL of the commit, or of the pull request.
@@ -211,22 +211,22 @@ def push(folder: Path, repo_id: str, **options: Any) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 on success, 1 after an error that has been told."""
+    """Run the command line; returns 0 on success and 1 after an error, which is printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights_dir", type=Path, help="a folder that from_pretrained loads")
     parser.add_argument("hub_config_dir", type=Path, help="a folder of hub_configs")
     parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
     parser.add_argument("--float16", action="store_true", help="weights in half precision")
-    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights (default: 5GB)")
+    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="maximum file size (default: 5GB)")
     parser.add_argument(
         "--weights",
         choices=("average", "model"),
-        help="of the last checkpoint of a training run: averaged, or as trained",
+        help="weights of a training run's last checkpoint: averaged, or as trained",
     )
     parser.add_argument("--push", metavar="OWNER/NAME", help="send the folder to this repository on the Hub")
-    parser.add_argument("--private", action="store_true", help="make a repository that only its owner sees")
+    parser.add_argument("--private", action="store_true", help="create the repository as private")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--revision", metavar="BRANCH", help="push to a branch, which is made if there is none")
+    where.add_argument("--revision", metavar="BRANCH", help="branch to push to; created if missing")
     where.add_argument("--create-pr", action="store_true", help="propose the push as a pull request")
     options = parser.parse_args(arguments)
     if not options.push and (options.private or options.revision or options.create_pr):
@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
                 convert(checkpoint, weights, *description_of(options.weights_dir))
             sizes = {"half": options.float16, "max_shard_size": options.max_shard_size}
             build(weights, options.hub_config_dir, options.output, **sizes)
-        sys.stdout.write(f"Wrote {options.output}: it loads and predicts with the package and without.\n")
+        sys.stdout.write(f"Wrote {options.output}: it loads and predicts with and without the package.\n")
         if options.push:
             place = {"revision": options.revision, "create_pr": options.create_pr}
             url = push(options.output, options.push, private=options.private or None, **place)

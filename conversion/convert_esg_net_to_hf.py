@@ -1,22 +1,22 @@
-"""An ESG-Net checkpoint to a folder that `from_pretrained` loads.
+"""Convert an ESG-Net checkpoint to a folder that `from_pretrained` loads.
 
     python conversion/convert_esg_net_to_hf.py OUTPUT model --weights average --verify
     python conversion/convert_esg_net_to_hf.py OUTPUT/checkpoints/step-00000012 model
     python conversion/convert_esg_net_to_hf.py release.pth.tar model --config hub_configs/NAME --rename table.txt
 
-The first two read a training run of `esg-transformers train` or `finetune`: its last checkpoint, or the one given. Each
-file is checked against what was written. (The weights of the run's best epoch are in OUTPUT itself already, and need no
-conversion.)
+The first two commands read the last or the given checkpoint of `esg-transformers train` or `finetune`, and check each
+file against its checksum. (The weights of the best epoch are in OUTPUT already and need no conversion.)
 
-The third reads a `.pth.tar` file of the UnAV code family: `{"epoch", "state_dict", "state_dict_ema"}`. The authors of
-ESG-Net have published none yet; names of theirs that differ from those of `EsgNetForEventLocalization` are given in a
-table, one regular expression and its replacement a line, applied to every key in this order after `module.` is cut off:
+The third command reads a `.pth.tar` file of the UnAV code family: `{"epoch", "state_dict", "state_dict_ema"}`. The
+authors of ESG-Net had released no weights by commit b9e39c0 (2026-03-04) of their repository. For names that differ
+from those of `EsgNetForEventLocalization`, give a table with a regular expression and its replacement on each line; all
+are applied in this order to every key, after `module.` is removed:
 
     # streams
     ^backbone\\.embd_V\\.(\\d+)\\. -> model.embeddings.visual.\\1.
 
-Every tensor must have its place and every place its tensor, or nothing is written, and all that are left over are
-listed with the names that they are likely to have. Nothing but tensors and plain values is unpickled.
+If a tensor of the checkpoint or of the model has no counterpart, nothing is written, and each such tensor is listed
+with the most similar names. Nothing but tensors and plain values is unpickled.
 """
 
 import argparse
@@ -57,11 +57,11 @@ def convert(
     """Write the weights of a checkpoint as a folder of model and processor.
 
     Args:
-        weights: see `read_weights`.
-        output: a folder that does not exist yet; it appears when it is whole.
-        config: of the model.
-        processor: of its features.
-        renames: for the keys of `weights`.
+        weights: tensors by name, see `read_weights`.
+        output: the new folder; it appears when it is complete.
+        config: configuration of the model.
+        processor: processor for its features.
+        renames: rules for the keys of `weights`.
         verify: load the written model in a fresh process and compare every tensor.
 
     Raises:
@@ -83,7 +83,7 @@ def convert(
 
 
 def read_weights(source: Path, averaged: bool) -> dict[str, Tensor]:
-    """The weights in the output of a training run, in one of its checkpoints, or in a `.pth.tar` file.
+    """Weights of a training run, of one of its checkpoints, or of a `.pth.tar` file.
 
     Args:
         source: a folder or a file.
@@ -102,15 +102,15 @@ def read_weights(source: Path, averaged: bool) -> dict[str, Tensor]:
 
 
 def weights_of_run(source: Path, averaged: bool) -> dict[str, Tensor]:
-    """The weights in a checkpoint of a training run.
+    """Weights of a checkpoint of a training run.
 
     Args:
-        source: the checkpoint, or the run's output folder, whose last checkpoint is taken.
+        source: the checkpoint, or the output folder of the run for its last checkpoint.
         averaged: the moving average of the weights, or the raw ones.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.
-        ValueError: if the file is not what was written.
+        ValueError: if the checkpoint is incomplete or changed.
     """
     steps = [source] if (source / STATE).is_file() else sorted((source / CHECKPOINTS).glob("step-*"))
     if not steps:
@@ -120,14 +120,16 @@ def weights_of_run(source: Path, averaged: bool) -> dict[str, Tensor]:
         written = json.loads((steps[-1] / STATE).read_text(encoding="utf-8"))["files"][path.name]
         is_whole = path.stat().st_size == written["size"] and sha256_of(path) == written["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{steps[-1]} is no whole checkpoint: {type(error).__name__}: {error}.") from error
+        raise ValueError(
+            f"{steps[-1]} is incomplete: {type(error).__name__}: {error}. Give an earlier checkpoint."
+        ) from error
     if not is_whole:
-        raise ValueError(f"{path} is not what was written: it was truncated, or changed. Give an earlier checkpoint.")
+        raise ValueError(f"{path} was truncated or changed since it was written. Give an earlier checkpoint.")
     return load_file(path)
 
 
 def without_adapters(config: PreTrainedConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a run with LoRA with its adapters merged into the layers that they adapt; others as they are."""
+    """Weights with LoRA adapters merged into their layers; weights without adapters unchanged."""
     ranks = [tensor.shape[0] for name, tensor in weights.items() if ".lora_A." in name]
     if not ranks:
         return weights
@@ -137,7 +139,7 @@ def without_adapters(config: PreTrainedConfig, weights: dict[str, Tensor]) -> di
 
 
 def is_unav(weights: dict[str, Tensor]) -> bool:
-    """Whether every key of a checkpoint is one of UnAV's, whatever its sizes."""
+    """True if every key of a checkpoint is one of UnAV's, whatever its sizes."""
 
     def numberless(names) -> set[str]:
         return {re.sub(r"\.\d+\b", ".#", name) for name in names}
@@ -148,11 +150,11 @@ def is_unav(weights: dict[str, Tensor]) -> bool:
 
 
 def read_renames(path: Path) -> Renames:
-    """The rules of a text file, in order: `regular expression -> replacement` a line; blank lines and `#` are left out.
+    """Rules of a text file, one `regular expression -> replacement` on each line; blank lines and comments are skipped.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the first line that is no rule.
+        ValueError: naming the first line that is not a rule.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No table of renames at {path}.")
@@ -172,11 +174,11 @@ def read_renames(path: Path) -> Renames:
 
 
 def description_of(source: Path, folder: Path | None = None) -> tuple[PreTrainedConfig, EsgNetProcessor]:
-    """The configuration and the processor of a checkpoint.
+    """Configuration and processor of a checkpoint.
 
     Args:
         source: the output of a training run, or one of its checkpoints.
-        folder: where they are, if not in the run's output.
+        folder: folder that holds them, if not the output of the run.
 
     Raises:
         FileNotFoundError: if the folder lacks one of them.
@@ -186,7 +188,7 @@ def description_of(source: Path, folder: Path | None = None) -> tuple[PreTrained
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"There is no {name} in {folder}. Give a folder that has it, such as one of hub_configs, with "
-                "`--config`, or else `--size` and `--labels`."
+                "`--config`, or give `--size` and `--labels`."
             )
     trusted = {"trust_remote_code": False}
     return AutoConfig.from_pretrained(folder, **trusted), AutoProcessor.from_pretrained(folder, **trusted)
@@ -195,13 +197,13 @@ def description_of(source: Path, folder: Path | None = None) -> tuple[PreTrained
 def description_for(
     size: str, labels: tuple[str, ...], features: FeatureSet
 ) -> tuple[PreTrainedConfig, EsgNetProcessor]:
-    """The configuration and the processor of a named size for a feature set."""
+    """Configuration and processor of a named size for a feature set."""
     model, processor = new_model(ExampleList([], labels, features.feature_spec), size)
     return model.config, processor
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 on success, 1 after an error that has been told."""
+    """Run the command line; returns 0 on success and 1 after an error, which is printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="output or checkpoint of a training run, or a .pth.tar file")
     parser.add_argument("output", type=Path, help="the folder to write; it must not exist")

@@ -1,11 +1,11 @@
-"""The published I3D weights to a folder that `I3dModel.from_pretrained` loads.
+"""Convert the published I3D weights to a folder that `I3dModel.from_pretrained` loads.
 
     python conversion/convert_i3d_to_hf.py i3d_rgb.pt i3d-rgb --verify
     python conversion/convert_i3d_to_hf.py i3d_flow.pt i3d-flow --verify
 
 The files are those of v-iashin/video_features (models/i3d/checkpoints, commit a2f61b7), a port of DeepMind's weights,
 which hassony2/kinetics_i3d_pytorch (commit 786fbae) has as `model_rgb.pth` and `model_flow.pth`. They hold tensors by
-name; nothing else is unpickled. The classifier of the 400 Kinetics actions is left out: a feature comes before it.
+name; nothing else is unpickled. The classifier of the 400 Kinetics actions is left out: features are its input.
 """
 
 import argparse
@@ -23,7 +23,7 @@ CLASSIFIER = "conv3d_0c_1x1."
 FIRST = "conv3d_1a_7x7.conv3d.weight"
 STREAMS = {3: "rgb", 2: "flow"}  # by the channels of a frame
 
-# Applied to every key, one after the other.
+# Applied in this order to every key.
 RENAMES: Renames = (
     (r"^conv3d_", "layers.conv_"),
     (r"^mixed_", "layers.mixed_"),
@@ -69,7 +69,7 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> I3dModel:
 
     Args:
         source: the `.pt` or `.pth` file, of the RGB or of the flow stream.
-        output: a folder that does not exist yet; it appears when it is whole.
+        output: the new folder; it appears when it is complete.
         verify: load the folder in a fresh process, compare every tensor, and predict from noise.
 
     Raises:
@@ -81,7 +81,7 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> I3dModel:
     channels = weights[FIRST].shape[1] if FIRST in weights and weights[FIRST].dim() == 5 else 0
     if channels not in STREAMS:
         raise ValueError(
-            f"{source} is no I3D: `{FIRST}` should tell 3 channels (RGB) or 2 (flow). "
+            f"{source} is not an I3D checkpoint: `{FIRST}` should have 3 channels (RGB) or 2 (flow). "
             "Give `i3d_rgb.pt` or `i3d_flow.pt` of v-iashin/video_features."
         )
     stream = STREAMS[channels]
@@ -104,11 +104,11 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> I3dModel:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 on success, 1 after an error that has been told."""
+    """Run the command line; returns 0 on success and 1 after an error, which is printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="i3d_rgb.pt or i3d_flow.pt")
     parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
-    parser.add_argument("--verify", action="store_true", help="load the result in a fresh process, compare its tensors")
+    parser.add_argument("--verify", action="store_true", help="load the result in a fresh process; compare its tensors")
     options = parser.parse_args(arguments)
     try:
         model = convert(options.source, options.output, verify=options.verify)

@@ -1,10 +1,10 @@
-"""A published UnAV checkpoint to a folder that `UnavForEventLocalization.from_pretrained` loads.
+"""Convert a published UnAV checkpoint to a folder that `UnavForEventLocalization.from_pretrained` loads.
 
     python conversion/convert_unav_to_hf.py model_best.pth.tar unav --labels unav100_annotations.json --verify
 
 The checkpoint is the `.pth.tar` that UnAV's train.py writes (github.com/ttgeng233/UnAV, commit 1609deb):
-`{"epoch", "state_dict", "state_dict_ema"}`, every key of the two beginning with `module.`. All sizes are read from its
-tensors; what they cannot tell (4 attention heads, the length of the position table) is that of
+`{"epoch", "state_dict", "state_dict_ema"}`, where every key of both state dicts begins with `module.`. Sizes are read
+from the tensors; the others (4 attention heads, the length of the position table) are those of
 configs/avel_unav100.yaml. Nothing but tensors and plain values is unpickled.
 """
 
@@ -22,8 +22,8 @@ from esg_transformers.annotations.unav import read_unav_annotations
 from esg_transformers.corpora.feature_sets import FEATURE_SETS, FeatureSet
 from esg_transformers.files import new_folder, sha256_of
 
-# Applied to every key of the checkpoint, one after the other. In UnAV, V is the visual and A the audio stream, Va the
-# visual stream that has looked at the audio.
+# Applied in this order to every key of the checkpoint. In UnAV, V is the visual and A the audio stream, Va the visual
+# stream after attention to the audio.
 RENAMES: Renames = (
     (r"^module\.", ""),
     # streams
@@ -118,17 +118,17 @@ def convert(
 
     Args:
         source: the `.pth.tar` file.
-        output: a folder that does not exist yet; it appears when it is whole.
-        feature_set: what the checkpoint was trained on.
+        output: the new folder; it appears when it is complete.
+        feature_set: the feature set that the checkpoint was trained on.
         labels: class names by id; `LABEL_0`, `LABEL_1`, ... by default.
         averaged: the moving average of the weights, as UnAV's eval.py uses, or the raw ones.
         max_seq_len: rows of the position table; `dataset.max_seq_len` of UnAV's configuration file.
-        verify: load the written model anew and compare every tensor, and the outputs on random features.
+        verify: load the written model again and compare every tensor, and the outputs on random features.
 
     Raises:
         FileNotFoundError: if there is no such file.
         FileExistsError: if `output` exists.
-        ValueError: if the file is no UnAV checkpoint, or not one of this feature set and these labels.
+        ValueError: if the file is not a UnAV checkpoint, or does not fit the feature set or the labels.
     """
     weights, epoch = load_checkpoint(source, averaged)
     keys = renamed(weights, RENAMES)
@@ -142,7 +142,7 @@ def convert(
         source=source.name,
         sha256=sha256_of(source),
         weights="moving average (`state_dict_ema`)" if averaged else "raw (`state_dict`)",
-        epoch="not told" if epoch is None else epoch,
+        epoch="unknown" if epoch is None else epoch,
         visual_size=feature_set.visual_size,
         audio_size=feature_set.audio_size,
         grid=feature_set.grid,
@@ -162,10 +162,10 @@ def convert(
 def config_of(
     tensors: dict[str, Tensor], feature_set: FeatureSet, labels: tuple[str, ...] | None, max_seq_len: int
 ) -> UnavConfig:
-    """The configuration that renamed tensors belong to.
+    """Configuration with the sizes of renamed tensors.
 
     Raises:
-        ValueError: if a tensor that tells a size is missing, or the sizes are not those of the features and labels.
+        ValueError: if a tensor that gives a size is missing, or the sizes do not fit the features or labels.
     """
 
     def size(name: str, dimension: int) -> int:
@@ -189,7 +189,7 @@ def config_of(
     if labels is not None and len(labels) != num_labels:
         raise ValueError(
             f"The checkpoint has {num_labels} classes and the labels file {len(labels)}. "
-            "Give the annotations that it was trained on."
+            "Give the annotations that the checkpoint was trained on."
         )
     use_dependency = count("dependency_block.") > 0
     expanded = size("dependency_block.expand.conv.weight", 0) if use_dependency else 128 * num_labels
@@ -211,7 +211,7 @@ def config_of(
 
 
 def check_written(folder: Path, tensors: dict[str, Tensor], model: UnavForEventLocalization) -> None:
-    """Load a written model anew; compare it with the tensors it was made from, and its outputs with the model's.
+    """Load a written model again, and compare its tensors with the checkpoint's and its outputs with the model's.
 
     Raises:
         ValueError: naming the tensors or outputs that differ.
@@ -231,7 +231,7 @@ def check_written(folder: Path, tensors: dict[str, Tensor], model: UnavForEventL
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 on success, 1 after an error that has been told."""
+    """Run the command line; returns 0 on success and 1 after an error, which is printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the .pth.tar file")
     parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
@@ -241,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--feature-set", choices=list(FEATURE_SETS), default="i3d-vggish")
     parser.add_argument("--labels", type=Path, metavar="ANNOTATIONS", help="UnAV-100 annotation file, for class names")
     parser.add_argument("--max-seq-len", type=int, default=224, help="of UnAV's configuration file (default: 224)")
-    parser.add_argument("--verify", action="store_true", help="load the result; compare its tensors and outputs")
+    parser.add_argument("--verify", action="store_true", help="load the result and compare its tensors and outputs")
     options = parser.parse_args(arguments)
     try:
         model = convert(

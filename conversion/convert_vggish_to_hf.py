@@ -1,4 +1,4 @@
-"""The published VGGish weights to a folder that `VggishModel.from_pretrained` loads.
+"""Convert the published VGGish weights to a folder that `VggishModel.from_pretrained` loads.
 
     python conversion/convert_vggish_to_hf.py vggish-10086976.pth vggish --verify
 
@@ -17,7 +17,7 @@ from torch_checkpoints import Renames
 from esg_transformers import VggishConfig, VggishModel, VggishProcessor
 from esg_transformers.files import sha256_of
 
-# Upstream counts activations and pooling as layers, too.
+# Upstream numbers activations and pooling as layers, too.
 RENAMES: Renames = (
     (r"^features\.0\.", "blocks.0.convs.0."),
     (r"^features\.3\.", "blocks.1.convs.0."),
@@ -68,7 +68,7 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> VggishModel:
 
     Args:
         source: the `.pth` file.
-        output: a folder that does not exist yet; it appears when it is whole.
+        output: the new folder; it appears when it is complete.
         verify: load the folder in a fresh process, compare every tensor, and predict from noise.
 
     Raises:
@@ -79,7 +79,7 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> VggishModel:
     weights = load_state_dict(source)
     widths = [len(weights[key]) for key in ("embeddings.0.bias", "embeddings.4.bias") if key in weights]
     if len(widths) < 2:
-        raise ValueError(f"{source} is no VGGish: it has no `embeddings.0.bias` and `embeddings.4.bias`.")
+        raise ValueError(f"{source} is not a VGGish checkpoint: it lacks `embeddings.0.bias` or `embeddings.4.bias`.")
     model = VggishModel(VggishConfig(intermediate_size=widths[0], hidden_size=widths[1]))
     card = MODEL_CARD.format(
         source=source.name, sha256=sha256_of(source), output=output.name, hidden_size=model.config.hidden_size
@@ -89,11 +89,11 @@ def convert(source: Path, output: Path, *, verify: bool = False) -> VggishModel:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 on success, 1 after an error that has been told."""
+    """Run the command line; returns 0 on success and 1 after an error, which is printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="vggish-10086976.pth")
     parser.add_argument("output", type=Path, help="the folder to write; it must not exist")
-    parser.add_argument("--verify", action="store_true", help="load the result in a fresh process, compare its tensors")
+    parser.add_argument("--verify", action="store_true", help="load the result in a fresh process; compare its tensors")
     options = parser.parse_args(arguments)
     try:
         convert(options.source, options.output, verify=options.verify)

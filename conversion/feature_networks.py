@@ -1,4 +1,4 @@
-"""Published weights of the networks that make features: read without running what is in them, written as a folder."""
+"""Reading the published weights of I3D and VGGish without running code in them, and writing them as a folder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from esg_transformers.files import new_folder
 
 
 def load_state_dict(source: Path) -> dict[str, Tensor]:
-    """The tensors of a `.pt` or `.pth` file that holds nothing else, by their names in it.
+    """Tensors by name of a `.pt` or `.pth` file that holds nothing else.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -20,7 +20,7 @@ def load_state_dict(source: Path) -> dict[str, Tensor]:
     weights = load_without_code(source)
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         found = sorted(map(str, weights))[:10] if isinstance(weights, dict) else type(weights).__name__
-        raise ValueError(f"{source} does not hold tensors by name but {found}. Give the published file itself.")
+        raise ValueError(f"{source} holds {found}; expected tensors by name. Give the published file itself.")
     return weights
 
 
@@ -36,11 +36,11 @@ def write_folder(
     """Write a model with published weights, its processor and its card as one folder.
 
     Args:
-        output: a folder that does not exist yet; it appears when it is whole.
-        model: takes the weights.
-        processor: of the model.
-        weights: as published, every one of them a tensor of the model and none missing.
-        renames: from the published names to those of the model.
+        output: the new folder; it appears when it is complete.
+        model: the model that gets the weights.
+        processor: its processor.
+        weights: as published; they must be exactly the tensors of the model.
+        renames: rules from the published names to those of the model.
         card: text of README.md.
         verify: load the folder in a fresh process, compare every tensor, and predict from noise.
 

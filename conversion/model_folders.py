@@ -1,4 +1,4 @@
-"""Checks of folders that `from_pretrained` loads, made in a fresh process."""
+"""Verification of folders that `from_pretrained` loads, in a fresh process."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# Prints digests of the tensors of a model, and of what it predicts from noise of the kind that its processor takes.
+# Prints digests of the tensors of a model, and of its predictions from noise in the form that its processor takes.
 LOAD_AND_PREDICT = """
 import json, sys
 folder, conversion, package = sys.argv[1:]
@@ -52,14 +52,14 @@ print(json.dumps([tensors, {name: digest(tensor) for name, tensor in predicted.i
 
 
 def load_afresh(folder: Path, *, with_package: bool = True) -> tuple[dict[str, str], dict[str, str]]:
-    """Load a model and its processor in a process of their own, without network, and predict from noise.
+    """Load a model and its processor in a fresh process, without network, and predict from noise.
 
     Args:
-        folder: of the model.
-        with_package: whether that process can import `esg_transformers`; without it the code in the folder is run.
+        folder: folder of the model.
+        with_package: let that process import `esg_transformers`; otherwise the code in the folder is run.
 
     Returns:
-        Digests (see `digest`) of the model's tensors, and of what it predicts, by name.
+        Digests (see `digest`) of the model's tensors, and of its predictions, by name.
 
     Raises:
         ValueError: if that fails, or the predictions are not finite.
@@ -81,7 +81,7 @@ def load_afresh(folder: Path, *, with_package: bool = True) -> tuple[dict[str, s
 
 
 def check_tensors(loaded: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
-    """Compare the digests of loaded tensors with what they were made from.
+    """Compare the digests of loaded tensors with the tensors of their source.
 
     Raises:
         ValueError: naming the tensors that differ.

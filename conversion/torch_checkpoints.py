@@ -1,7 +1,7 @@
-"""Reading `.pth.tar` checkpoints of the UnAV code family without running what is in them, and fitting them to a model.
+"""Reading `.pth.tar` checkpoints of the UnAV code family without running code in them, and fitting them to a model.
 
-The family (UnAV, CCNet and others) saves `{"epoch", "state_dict", "state_dict_ema"}`, every key of the last two
-beginning with `module.` (train.py, github.com/ttgeng233/UnAV, commit 1609deb).
+The family (UnAV, CCNet and others) saves `{"epoch", "state_dict", "state_dict_ema"}`, where every key of both state
+dicts begins with `module.` (train.py, github.com/ttgeng233/UnAV, commit 1609deb).
 """
 
 import re
@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Regular expressions and what replaces them, applied to a key one after the other.
-Renames = Sequence[tuple[str, str | Callable[[re.Match], str]]]
+# Regular expressions and their replacements, applied to a key in this order.
+Renames = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
-# The one tensor of the models that the family does not save: its count of positive points starts anew.
+# The one tensor of the models that the family does not save, the running count of positive points.
 NOT_IN_CHECKPOINT = {"loss_normalizer"}
 
 
 def load_checkpoint(source: Path, averaged: bool) -> tuple[dict[str, Tensor], int | None]:
-    """The weights of a `.pth.tar` file by their names in it, and the epoch it was saved after, if it tells.
+    """Weights of a `.pth.tar` file by name, and its epoch, or `None` if it has none.
 
     Args:
         source: the file.
@@ -30,7 +30,7 @@ def load_checkpoint(source: Path, averaged: bool) -> tuple[dict[str, Tensor], in
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a checkpoint of the family, or holds anything that only running its code could load.
+        ValueError: if it is not a checkpoint of the family, or cannot be loaded without running code.
     """
     checkpoint = load_without_code(source)
     name = "state_dict_ema" if averaged else "state_dict"
@@ -48,7 +48,7 @@ def load_checkpoint(source: Path, averaged: bool) -> tuple[dict[str, Tensor], in
 
 
 def load_without_code(source: Path) -> Any:
-    """What a file of `torch.save` holds, if that is tensors and plain values; nothing in it is run.
+    """Content of a file of `torch.save` that holds only tensors and plain values; no code in it is run.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -58,19 +58,19 @@ def load_without_code(source: Path) -> Any:
         raise FileNotFoundError(f"No checkpoint at {source}.")
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file can lead torch.load to any
+    except Exception as error:  # a broken file can raise any error in torch.load
         raise ValueError(
             f"{source} cannot be read as a PyTorch checkpoint of tensors and plain values: "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} "
-            "It may be truncated (download it again), or hold code, which is not run."
+            "It may be truncated (download it again) or hold code, which is not run."
         ) from error
 
 
 def renamed(keys: Iterable[str], renames: Renames) -> dict[str, str]:
-    """The keys of a checkpoint by their new names; what no rule changes keeps its name.
+    """Keys of a checkpoint by their new names; a key that no rule matches keeps its name.
 
     Raises:
-        ValueError: if two keys get one name.
+        ValueError: if two keys get the same name.
 
     >>> renamed(["module.head.scale.0.scale"], [(r"^module\\.", ""), (r"scale\\.(\\d+)\\.scale$", r"scale.\\1")])
     {'head.scale.0': 'module.head.scale.0.scale'}
@@ -87,20 +87,20 @@ def renamed(keys: Iterable[str], renames: Renames) -> dict[str, str]:
 
 
 def fit(weights: Mapping[str, Tensor], keys: Mapping[str, str], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint's tensors by the names, and in the shapes and types, of a model: all used, and every place filled
-    but for those of `NOT_IN_CHECKPOINT`.
+    """Tensors of a checkpoint with the names, shapes and types of a model's tensors.
 
-    The family keeps (batch, channels, steps), hence shapes such as (1, 512, 1) and (512, 512, 1) for what is (512,) and
-    (512, 512) here: only dimensions of size 1 may differ.
+    All tensors of the checkpoint are used, and all of the model are filled except `NOT_IN_CHECKPOINT`. The family keeps
+    (batch, channels, steps), so a tensor that is (512,) or (512, 512) here has a shape such as (1, 512, 1) or
+    (512, 512, 1) there: only dimensions of size 1 may differ.
 
     Args:
-        weights: of the checkpoint.
+        weights: tensors of the checkpoint.
         keys: its keys by their new names; see `renamed`.
-        targets: tensors of the model; only their shapes and types count.
+        targets: tensors of the model; only their shapes and types matter.
 
     Raises:
-        ValueError: with a line for each tensor that is unknown, missing or of another shape, and the names nearest to
-            it among those of its shape.
+        ValueError: with a line for each tensor that is unknown, missing or of another shape, and the most similar names
+            of its shape.
     """
     unknown = {name: weights[key] for name, key in keys.items() if name not in targets}
     missing = {name: target for name, target in targets.items() if name not in keys.keys() | NOT_IN_CHECKPOINT}
@@ -124,10 +124,10 @@ def fit(weights: Mapping[str, Tensor], keys: Mapping[str, str], targets: Mapping
 
 
 def _nearest(name: str, tensor: Tensor, others: Mapping[str, Tensor]) -> list[str]:
-    """The names most like `name` among the tensors of its shape."""
+    """Names most similar to `name` among the tensors of its shape."""
     parts = set(re.split(r"[._]", name))
     of_its_shape = [other for other, its in others.items() if _without_ones(its) == _without_ones(tensor)]
-    # By common parts first: to compare hundreds of names with hundreds, letter by letter, takes a minute.
+    # First by common parts: comparing all names with each other letter by letter takes a minute.
     alike = nlargest(8, of_its_shape, key=lambda other: len(parts.intersection(re.split(r"[._]", other))))
     return get_close_matches(name, alike, n=3, cutoff=0.0)
 

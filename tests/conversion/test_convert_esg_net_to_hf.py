@@ -168,11 +168,11 @@ def test_a_damaged_checkpoint_is_refused_by_the_name_of_its_file(training_run, t
     content[-1] ^= 1
     (folder / "average.safetensors").write_bytes(content)
     options = ("--config", training_run)
-    assert "average.safetensors is not what was written" in refusal(capsys, folder, tmp_path / "model", *options)
+    assert "average.safetensors was truncated or changed" in refusal(capsys, folder, tmp_path / "model", *options)
     assert run(folder, tmp_path / "raw", "--weights", "model", *options) == 0
     capsys.readouterr()
     (folder / "state.json").write_text("{}")
-    assert "is no whole checkpoint: KeyError: 'files'" in refusal(capsys, folder, tmp_path / "model", *options)
+    assert "KeyError: 'files'" in refusal(capsys, folder, tmp_path / "model", *options)
     assert not (tmp_path / "model").exists()
 
 
@@ -251,7 +251,7 @@ def test_a_plain_unav_checkpoint_is_sent_to_its_own_script(tmp_path, capsys):
 
 def test_a_file_needs_a_config(described, tmp_path, capsys):
     source = save(under_other_names(described[0]), tmp_path)
-    assert "`--config`, or else `--size` and `--labels`" in refusal(capsys, source, tmp_path / "model")
+    assert "`--size` and `--labels`" in refusal(capsys, source, tmp_path / "model")
     (tmp_path / "half").mkdir()
     described[0].config.save_pretrained(tmp_path / "half")
     error = refusal(capsys, source, tmp_path / "model", "--config", tmp_path / "half")

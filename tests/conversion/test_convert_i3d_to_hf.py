@@ -111,10 +111,10 @@ def test_unknown_and_missing_tensors_are_named(weights, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"Conv3d_1a_7x7.conv3d.weight": torch.zeros(64, 3, 7, 7, 7)}, "is no I3D"),
-        ({script.FIRST: torch.zeros(64, 4, 7, 7, 7)}, "is no I3D"),
-        ({"state_dict": {}}, r"does not hold tensors by name but \['state_dict'\]"),
-        ([1, 2], "does not hold tensors by name but list"),
+        ({"Conv3d_1a_7x7.conv3d.weight": torch.zeros(64, 3, 7, 7, 7)}, r"conv3d_1a_7x7\.conv3d\.weight"),
+        ({script.FIRST: torch.zeros(64, 4, 7, 7, 7)}, r"conv3d_1a_7x7\.conv3d\.weight"),
+        ({"state_dict": {}}, r"\['state_dict'\]; expected tensors"),
+        ([1, 2], "list; expected tensors"),
     ],
 )
 def test_a_file_that_holds_something_else_is_refused(content, message, tmp_path, capsys):

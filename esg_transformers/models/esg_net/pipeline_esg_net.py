@@ -229,7 +229,7 @@ def check_seconds(name: str, seconds: Any, labels: Collection[str]) -> None:
     by_label = seconds if isinstance(seconds, Mapping) else {None: seconds}
     for label, value in by_label.items():
         if label is not None and label not in labels:
-            raise ValueError(f"`{name}` names {label!r}, which the model does not know. Classes: {', '.join(labels)}.")
+            raise ValueError(f"`{name}` names {label!r}, which is no class of the model. Classes: {', '.join(labels)}.")
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
             raise ValueError(f"`{name}` must be seconds >= 0, or a dict of seconds by class name; got {value!r}.")
 

@@ -51,7 +51,7 @@ def test_an_absent_stream_is_masked_and_zero():
 
 def test_tensors_of_another_library_are_refused():
     assert "visual_features" in processor_of()(*video(4), return_tensors="pt")
-    with pytest.raises(ValueError, match='`return_tensors="pt"` only'):
+    with pytest.raises(ValueError, match='`return_tensors="pt"`'):
         processor_of()(*video(4), return_tensors="np")
 
 
@@ -239,7 +239,7 @@ def test_a_saved_processor_that_does_not_say_its_grid_is_refused_unless_it_is_gi
     saved = json.loads(path.read_text())
     del saved["feature_stride"]
     path.write_text(json.dumps(saved))
-    with pytest.raises(ValueError, match="does not say feature_stride,"):
+    with pytest.raises(ValueError, match="feature_stride"):
         EsgNetProcessor.from_pretrained(tmp_path)
     assert EsgNetProcessor.from_pretrained(tmp_path, feature_stride=2).feature_grid == FeatureGrid(10, 2, 4)
 
