@@ -23,6 +23,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -71,7 +72,7 @@ def convert(
     processor.feature_spec.check(config.feature_spec, "The model's config")
     weights = without_adapters(config, weights)
     keys = renamed(weights, [(r"^module\.", ""), *renames])
-    model = AutoModel.from_config(config)
+    model: PreTrainedModel = AutoModel.from_config(config)
     model.load_state_dict(model.state_dict() | fit(weights, keys, model.state_dict()))
     with new_folder(output) as partial:
         model.save_pretrained(partial)
@@ -141,7 +142,7 @@ def without_adapters(config: PreTrainedConfig, weights: dict[str, Tensor]) -> di
 def is_unav(weights: dict[str, Tensor]) -> bool:
     """True if every key of a checkpoint is one of UnAV's, whatever its sizes."""
 
-    def numberless(names) -> set[str]:
+    def numberless(names: Iterable[str]) -> set[str]:
         return {re.sub(r"\.\d+\b", ".#", name) for name in names}
 
     with torch.device("meta"):

@@ -11,6 +11,7 @@ configs/avel_unav100.yaml. Nothing but tensors and plain values is unpickled.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -216,14 +217,16 @@ def check_written(folder: Path, tensors: dict[str, Tensor], model: UnavForEventL
     Raises:
         ValueError: naming the tensors or outputs that differ.
     """
-    written, loading = UnavForEventLocalization.from_pretrained(folder, output_loading_info=True)
+    loaded_anew: Any = UnavForEventLocalization.from_pretrained(folder, output_loading_info=True)
+    written, loading = loaded_anew
     loaded = written.state_dict()
     differing = [name for name, tensor in tensors.items() if not torch.equal(loaded[name], tensor)]
     generator = torch.Generator().manual_seed(0)
     sizes = (model.config.visual_size, model.config.audio_size)
     features = [torch.randn(1, model.config.max_seq_len, size, generator=generator) for size in sizes]
     with torch.inference_mode():
-        expected, found = model.eval()(*features), written.eval()(*features)
+        model.eval()  # type: ignore[no-untyped-call]  # transformers gives it no types
+        expected, found = model(*features), written.eval()(*features)
     differing += [f"{name} (output)" for name in ("logits", "offsets") if not torch.equal(expected[name], found[name])]
     differing += [f"{name} ({kind})" for kind in ("missing_keys", "unexpected_keys") for name in loading[kind]]
     if differing:

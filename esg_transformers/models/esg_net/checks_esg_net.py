@@ -1,16 +1,16 @@
 """Checks of configurations and model inputs; each raises a ValueError that says what came and what was expected."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 
-def check_class_names(id2label: Mapping[int, str], label2id: Mapping[str, int]) -> None:
+def check_class_names(config: Any) -> None:
     """Refuse class ids other than 0, 1, 2, ... and names that stand for two classes."""
-    if sorted(id2label) != list(range(len(id2label))) or len(label2id) != len(id2label):
+    ids = list(range(len(config.id2label)))
+    if sorted(config.id2label) != ids or len(config.label2id) != len(ids):
         raise ValueError(
-            f"`id2label` must name the classes 0, 1, 2, ... once each, all names different; got {id2label}."
+            f"`id2label` must name the classes 0, 1, 2, ... once each, all names different; got {config.id2label}."
         )
 
 

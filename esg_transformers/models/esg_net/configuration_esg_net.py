@@ -1,5 +1,7 @@
 """Configuration of ESG-Net, its fields in the order of the forward pass."""
 
+from typing import TYPE_CHECKING, Any
+
 from huggingface_hub.dataclasses import strict
 
 from .checks_esg_net import check_at_least, check_class_names, check_loss_settings, check_rates
@@ -7,7 +9,7 @@ from .grid_esg_net import FeatureGrid, FeatureSpec
 from .sharing_esg_net import ConfigWithCodeOnPush
 
 # Fields in which the named sizes differ from the defaults.
-SIZES = {
+SIZES: dict[str, dict[str, int]] = {
     "tiny": {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -119,6 +121,11 @@ class EsgNetConfig(ConfigWithCodeOnPush):
         "attentions",
     ]
 
+    if TYPE_CHECKING:  # narrower than the types of transformers, which also has configs without classes
+        id2label: dict[int, str] = {}
+        label2id: dict[str, int] = {}
+        num_labels: int = 2
+
     # features
     visual_size: int = 2048
     audio_size: int = 128
@@ -159,7 +166,7 @@ class EsgNetConfig(ConfigWithCodeOnPush):
     loss_normalizer_momentum: float | int = 0.9
 
     @classmethod
-    def of_size(cls, size: str, **fields) -> "EsgNetConfig":
+    def of_size(cls, size: str, **fields: Any) -> "EsgNetConfig":
         """A configuration of a named size: "tiny" for demonstrations, "small" for laptops, or "base".
 
         Args:
@@ -176,10 +183,10 @@ class EsgNetConfig(ConfigWithCodeOnPush):
             raise ValueError(f"There is no size {size!r}; the sizes are {', '.join(SIZES)}.")
         return cls(**(SIZES[size] | fields))
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         # Either map may be given; the other is its inverse.
-        if self.id2label is None and self.label2id:  # type: ignore[has-type]
-            self.id2label = {int(index): label for label, index in self.label2id.items()}  # type: ignore[has-type]
+        if self.id2label is None and self.label2id:
+            self.id2label = {int(index): label for label, index in self.label2id.items()}
         super().__post_init__(**kwargs)
         self.label2id = {label: index for index, label in self.id2label.items()}
 
@@ -198,11 +205,11 @@ class EsgNetConfig(ConfigWithCodeOnPush):
         """Number of stages at full rate, under the name that transformers' tools read."""
         return self.num_semantic_stages
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Refuse values that are out of range and combinations of sizes that cannot be built."""
         super().validate_architecture()
         FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
-        check_class_names(self.id2label, self.label2id)
+        check_class_names(self)
         sizes = (
             "visual_size audio_size hidden_size num_embedding_layers num_attention_heads intermediate_size "
             "num_semantic_stages semantic_size num_experts num_event_slots head_size num_head_layers"

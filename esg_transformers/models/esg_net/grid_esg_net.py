@@ -38,7 +38,7 @@ class FeatureGrid:
     stride: int
     window: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole = self.stride % 1 == 0 and self.window % 1 == 0
         if not (0 < self.frame_rate < float("inf") and self.stride >= 1 and self.window >= 1 and whole):
             raise ValueError(
@@ -88,7 +88,7 @@ class EncoderId:
     name: str
     version: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and isinstance(self.version, str)):
             raise ValueError(
                 f"An encoder's name and version must be strings; got {self.name!r} and {self.version!r}. "
@@ -128,7 +128,7 @@ class FeatureSpec:
     audio_size: int
     encoder: EncoderId | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.visual_size < 1 or self.audio_size < 1:
             raise ValueError(
                 "`visual_size` and `audio_size` must be at least 1 channel each; "

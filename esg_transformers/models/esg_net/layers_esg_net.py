@@ -4,7 +4,7 @@ The letters of the shapes: B videos, T steps.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ def attention_mask_for(config: PreTrainedConfig, queries: Tensor, keys: Tensor, 
     A video without a single real key attends to all, since its softmax would be 0/0; callers discard the result.
     """
     key_mask = key_mask | ~key_mask.any(dim=1, keepdim=True)
-    mask: Tensor | None = create_bidirectional_mask(
+    mask = create_bidirectional_mask(
         config=config, inputs_embeds=queries, attention_mask=key_mask, encoder_hidden_states=keys
     )
-    return mask
+    return cast("Tensor | None", mask)  # only flex attention, which is not supported, has another type of mask

@@ -14,6 +14,7 @@ beyond these sentences is this package's design.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
-from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .checks_esg_net import check_feature_shapes, check_labels
@@ -693,7 +692,7 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
     auto_class = "AutoModel"
     base_model_prefix = "model"
     main_input_name = "visual_features"
-    input_modalities = ("video", "audio")
+    input_modalities = ["video", "audio"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _can_compile_fullgraph = True
@@ -710,7 +709,7 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
     }
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv1d)):
             # PyTorch's own default for weights, which follows the width; biases 0, as in UnAV.
             init.kaiming_uniform_(module.weight, a=5**0.5)
@@ -741,7 +740,7 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
         else:
             super()._init_weights(module)
 
-    def get_input_embeddings(self) -> None:
+    def get_input_embeddings(self) -> None:  # type: ignore[override]  # transformers expects a module
         """`None`: ESG-Net reads features and has no embedding table. Quantizers and adapters call this."""
         return
 
@@ -818,6 +817,7 @@ class EsgNetForEventLocalization(EsgNetPreTrainedModel):
     """ESG-Net for dense audio-visual event localization: class logits and boundaries at every point of the pyramid."""
 
     task = TASK
+    loss_normalizer: Tensor
     # Half precision would round away the updates of a running count.
     _keep_in_fp32_modules_strict = ["loss_normalizer"]
 

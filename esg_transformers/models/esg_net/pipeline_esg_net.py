@@ -4,6 +4,7 @@ S semantic stages, N layers of MoDE, E experts, C classes.
 """
 
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -137,7 +138,7 @@ class EsgNetPipeline(ChunkPipeline):
         self.processor.feature_spec.check(self.model.config.feature_spec, "The model's config")
 
     # transformers uploads a push through this method.
-    def _upload_modified_files(self, working_dir: str, *args: Any, **kwargs: Any) -> Any:
+    def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
         for part in (self.model, self.processor):
             add_code(part, working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
@@ -175,8 +176,7 @@ class EsgNetPipeline(ChunkPipeline):
             )
         yield video
 
-    # transformers types the stages of a pipeline as if each took and gave tensors alone.
-
+    # As in transformers' own pipelines, the next methods name the parameters that the base class takes as `**kwargs`.
     def preprocess(self, video: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Model inputs of each window of a video: a batch of one, with `span`, `duration` and `is_last`."""
         yield from self.window_inputs(self.feature_blocks(video))

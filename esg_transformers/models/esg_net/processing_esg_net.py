@@ -101,7 +101,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         self.validate_thresholds()
         super().__init__()
 
-    def validate_thresholds(self):
+    def validate_thresholds(self) -> None:
         """Refuse thresholds that are not numbers in [0, 1] by class name."""
         if self.thresholds is None:
             return
@@ -115,7 +115,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
                 )
 
     @classmethod
-    def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
+    def from_args_and_dict(cls, args: Any, processor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in `ProcessorMixin`, but a saved processor must name its features, since a default could be wrong."""
         needed = ("frame_rate", "feature_stride", "feature_window", "visual_size", "audio_size")
         missing = [name for name in needed if name not in processor_dict and name not in kwargs]
@@ -175,7 +175,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         audio_features: Features | Sequence[Features | None] | None,
         segments: Features | Sequence[Features] | None = None,
         labels: Features | Sequence[Features] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Pad the features of one or several videos to one length.
 
@@ -257,7 +257,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
             )
         return streams[0], streams[1]
 
-    def _pad_labels(self, num_videos: int, segments, labels) -> tuple[Tensor, Tensor]:
+    def _pad_labels(self, num_videos: int, segments: Any, labels: Any) -> tuple[Tensor, Tensor]:
         if segments is None or labels is None or not num_videos == len(segments) == len(labels):
             raise ValueError(
                 f"Give `segments` and `labels` for each of the {num_videos} videos; "
@@ -279,7 +279,10 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         return segment_labels, class_labels
 
     def post_process_event_localization(
-        self, outputs, threshold: float | Sequence[float] | Tensor = 0.0, durations: Sequence[float] | None = None
+        self,
+        outputs: Any,
+        threshold: float | Sequence[float] | Tensor = 0.0,
+        durations: Sequence[float] | None = None,
     ) -> list[dict[str, Tensor]]:
         """Events of each video from the outputs of a localization model.
 
@@ -315,7 +318,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         ]
 
     def window_candidates(
-        self, outputs, spans: Sequence[Span], threshold: float | Sequence[float] | Tensor = 0.0
+        self, outputs: Any, spans: Sequence[Span], threshold: float | Sequence[float] | Tensor = 0.0
     ) -> list[WindowCandidates]:
         """Candidates of windows of long videos (see `feature_windows`), for `post_process_windows`.
 
@@ -387,7 +390,7 @@ class EsgNetProcessor(CodeOnPush, ProcessorMixin):
         kept = (scores > needed) & (segments[:, 1] > segments[:, 0])
         return {"segments": segments[kept], "labels": labels[kept], "scores": scores[kept]}
 
-    def _candidates(self, outputs, point_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _candidates(self, outputs: Any, point_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates before suppression: segments (B, N, 2), scores (B, N) and labels (B, N), on the CPU."""
         logits, offsets = outputs.logits.detach().float().cpu(), outputs.offsets.detach().float().cpu()
         points = TemporalPoints(*outputs.points[0].float().cpu().unbind(-1))
@@ -441,7 +444,7 @@ def _of_classes(threshold: float | Sequence[float] | Tensor, num_classes: int) -
     return thresholds.expand(num_classes)
 
 
-def _count(videos) -> str:
+def _count(videos: Any) -> str:
     return "none" if videos is None else f"{len(videos)}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
-from transformers.utils import PushToHubMixin
+from transformers.utils.hub import PushToHubMixin
 
 TASK = "audio-visual-event-localization"
 PIPELINE = "pipeline_esg_net.EsgNetPipeline"

@@ -1,5 +1,7 @@
 """Configuration of the UnAV baseline, its fields in the order of the forward pass."""
 
+from typing import TYPE_CHECKING, Any
+
 from huggingface_hub.dataclasses import strict
 
 from esg_transformers.models.esg_net.checks_esg_net import (
@@ -80,6 +82,11 @@ class UnavConfig(ConfigWithCodeOnPush):
     model_type = "unav"
     keys_to_ignore_at_inference = ["loss_dict"]
 
+    if TYPE_CHECKING:  # narrower than the types of transformers, which also has configs without classes
+        id2label: dict[int, str] = {}
+        label2id: dict[str, int] = {}
+        num_labels: int = 2
+
     # features
     visual_size: int = 2048
     audio_size: int = 128
@@ -110,7 +117,7 @@ class UnavConfig(ConfigWithCodeOnPush):
     loss_normalizer_init: float | int = 250.0
     loss_normalizer_momentum: float | int = 0.9
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         # transformers keeps a stale `label2id` when only `id2label` is given.
         self.label2id = {label: index for index, label in self.id2label.items()}
@@ -130,11 +137,11 @@ class UnavConfig(ConfigWithCodeOnPush):
         """Number of blocks of a stream at full rate, under the name that transformers' tools read."""
         return self.num_stem_layers
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Refuse values that are out of range and combinations of sizes that cannot be built."""
         super().validate_architecture()
         FeatureGrid(self.frame_rate, self.feature_stride, self.feature_window)
-        check_class_names(self.id2label, self.label2id)
+        check_class_names(self)
         sizes = (
             "visual_size audio_size hidden_size num_embedding_layers max_seq_len num_attention_heads "
             "intermediate_size pyramid_levels dependency_size head_size num_head_layers"

@@ -295,7 +295,7 @@ class UnavPreTrainedModel(CodeOnPush, PreTrainedModel):
     task = TASK
     base_model_prefix = "model"
     main_input_name = "visual_features"
-    input_modalities = ("video", "audio")
+    input_modalities = ["video", "audio"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _can_compile_fullgraph = True
@@ -303,7 +303,7 @@ class UnavPreTrainedModel(CodeOnPush, PreTrainedModel):
     _keep_in_fp32_modules_strict = ["loss_normalizer"]
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv1d)):
             # PyTorch's own default for weights, biases 0.
             init.kaiming_uniform_(module.weight, a=5**0.5)
@@ -312,8 +312,9 @@ class UnavPreTrainedModel(CodeOnPush, PreTrainedModel):
         elif isinstance(module, UnavScaledDropPath):
             init.constant_(module.scale, 1e-4)
         elif isinstance(module, UnavForEventLocalization):
-            prior = torch.tensor(self.config.prior_probability)
-            init.constant_(module.classification_head.output.conv.bias, prior.logit().item())
+            prior, bias = torch.tensor(self.config.prior_probability), module.classification_head.output.conv.bias
+            assert bias is not None
+            init.constant_(bias, prior.logit().item())
             for scale in module.level_scale:
                 init.ones_(scale)
             init.constant_(module.loss_normalizer, self.config.loss_normalizer_init)
@@ -323,6 +324,8 @@ class UnavPreTrainedModel(CodeOnPush, PreTrainedModel):
 
 class UnavForEventLocalization(UnavPreTrainedModel):
     """UnAV for dense audio-visual event localization: class logits and boundaries at every point of the pyramid."""
+
+    loss_normalizer: Tensor
 
     def __init__(self, config: UnavConfig):
         super().__init__(config)
