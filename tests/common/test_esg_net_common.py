@@ -6,7 +6,6 @@ beside them and runs it there. Anywhere else this file skips.
 
 import importlib
 import unittest
-import unittest.mock
 from pathlib import Path
 
 import pytest
