@@ -708,6 +708,11 @@ class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
         "attentions": OutputRecorder(EsgNetAttention, index=1, layer_name="visual_attention"),
     }
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers searches this module's source for the attention interface, which `layers_esg_net` calls.
+        return True
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv1d)):

@@ -302,6 +302,11 @@ class UnavPreTrainedModel(CodeOnPush, PreTrainedModel):
     _no_split_modules = ["UnavBlock"]
     _keep_in_fp32_modules_strict = ["loss_normalizer"]
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers searches this module's source for the attention interface, which `layers_esg_net` calls.
+        return True
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv1d)):

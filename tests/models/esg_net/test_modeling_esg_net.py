@@ -394,7 +394,7 @@ def test_eager_and_sdpa_attention_agree():
     batch = features_of(13, 6)
     eager, sdpa = model_of(), model_of()
     eager.set_attn_implementation("eager")
-    assert sdpa.config._attn_implementation == "sdpa"
+    assert (sdpa.config._attn_implementation, eager.config._attn_implementation) == ("sdpa", "eager")
     with torch.no_grad():
         assert_same_points(eager(**batch), sdpa(**batch))
 
