@@ -1,1 +1,1 @@
-"""localization"""
+"""From videos to events: the pipeline, folders of files, data sets."""

@@ -1,1 +1,1 @@
-"""visualization"""
+"""Timelines of one video, as a picture or as a page that plays it."""
