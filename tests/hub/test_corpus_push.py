@@ -54,13 +54,13 @@ def corpus(tmp_path_factory):
 
 
 def contents(folder):
-    """What a push of a corpus puts into a dataset."""
+    """The files that a push of a corpus puts into a dataset."""
     files = [folder / "README.md", folder / "corpus.json", *(folder / "data").iterdir()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def pushed(hub, repo_id, revision="main"):
-    """What is in a dataset, but for the file that the Hub makes."""
+    """The files of a dataset, without the one that the Hub creates."""
     files = hub.files("dataset", repo_id, revision)
     del files[".gitattributes"]
     return files

@@ -136,7 +136,7 @@ def first_commit(hub_of_module, process, models):
 
 @pytest.fixture
 def repository(hub, process, first_commit):
-    """What `user/model` holds: the first model. Nothing of it is in the cache, and no push of another happened."""
+    """`user/model` holds the first model; the cache is empty, and no other push has happened."""
     hub.repositories["model", "user/model"].refs["refs/heads/main"] = first_commit.oid
     hub.repositories["model", "user/model"].private = False
     process("forget")

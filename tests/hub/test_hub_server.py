@@ -29,7 +29,7 @@ def commit(hub, name, *operations, **header):
 
 
 def announce(hub, name, oid, size):
-    """Where to PUT an LFS object, and where to have it verified."""
+    """URLs that an LFS object is put to, and verified at."""
     body = {"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": size}]}
     status, _, answer = ask(hub, "POST", f"/user/{name}.git/info/lfs/objects/batch", body | {"hash_algo": "sha256"})
     assert status == 200

@@ -1,4 +1,4 @@
-"""What has a local folder needs no network, and does not even try: without HF_HUB_OFFLINE, in fresh processes."""
+"""Commands on local folders make no connection, even without HF_HUB_OFFLINE; in fresh processes."""
 
 import os
 import subprocess

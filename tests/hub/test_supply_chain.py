@@ -1,4 +1,4 @@
-"""What comes from others runs no code, unless it is told to, and is not taken for something else."""
+"""Models of strangers: their code does not run unless allowed, and their files are checked."""
 
 import json
 import pickle
@@ -25,7 +25,7 @@ from esg_transformers.models.esg_net.sharing_esg_net import add_code
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """What a push holds: weights, processor and code."""
+    """Folder with the content of a push: weights, processor and code."""
     folder = tmp_path_factory.mktemp("saved")
     model, processor = tiny_esg_net(visual_size=6, audio_size=4), EsgNetProcessor(visual_size=6, audio_size=4)
     AudioVisualEventLocalizationPipeline(model=model, processor=processor, task=TASK).save_pretrained(folder)

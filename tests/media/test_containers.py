@@ -65,7 +65,7 @@ def write_scene(
 
 
 def happens(seconds):
-    """Whether something happens at these times, any shape."""
+    """True where something happens at these times, any shape."""
     starts, ends = EVENTS.T
     return ((starts - 1e-6 <= seconds[..., None]) & (seconds[..., None] < ends - 1e-6)).any(axis=-1)
 
