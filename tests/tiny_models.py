@@ -1,5 +1,7 @@
 """A very small ESG-Net with all its parts, for tests."""
 
+from typing import Any
+
 import torch
 
 from esg_transformers import EsgNetConfig, EsgNetForEventLocalization
@@ -20,7 +22,7 @@ TINY = {
 }
 
 
-def tiny_esg_net(seed: int = 0, **fields: object) -> EsgNetForEventLocalization:
+def tiny_esg_net(seed: int = 0, **fields: Any) -> EsgNetForEventLocalization:
     """A tiny model in evaluation mode.
 
     Args:
@@ -28,4 +30,7 @@ def tiny_esg_net(seed: int = 0, **fields: object) -> EsgNetForEventLocalization:
         fields: fields of its config in place of, or besides, those of `TINY`.
     """
     torch.manual_seed(seed)
-    return EsgNetForEventLocalization(EsgNetConfig(**{**TINY, **fields})).eval()
+    settings: dict[str, Any] = {**TINY, **fields}
+    model = EsgNetForEventLocalization(EsgNetConfig(**settings))
+    model.train(False)
+    return model

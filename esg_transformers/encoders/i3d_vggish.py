@@ -1,9 +1,9 @@
-"""I3D (RGB and RAFT optical flow) and VGGish: the features of ESG-Net and of UnAV-100.
+"""I3D on RGB frames and on RAFT optical flow, and VGGish: the networks of ESG-Net's features.
 
-The authors' repository of ESG-Net names I3D, VGGish and RAFT (README, commit b9e39c0, 2026-03-04). Networks and rules
-are in the modules `i3d` and `vggish`, with their sources. Decoding differs from v-iashin/video_features: that program
-re-encodes a video at 25 frames per second, which is lossy, and takes the frame nearest to each time; here it is the
-frame that a player shows at that time (`media.video.read_frames`).
+The authors of ESG-Net name I3D, VGGish and RAFT (README of their repository, commit b9e39c0, 2026-03-04). The modules
+`i3d` and `vggish` state the networks and their rules, with sources. Decoding differs from v-iashin/video_features,
+which re-encodes a video at 25 frames per second (lossy) and takes the frame nearest to each time; here it is the frame
+that a player shows at that time (`media.video.read_frames`).
 """
 
 import hashlib
