@@ -39,8 +39,8 @@ def scan_unav_results(reading: AnnotationReading) -> Annotations:
     """
     if reading.label2id is None:
         raise ValueError(
-            f"{reading.source} has class ids without class names. Pass `label2id` (`--labels FILE`, an annotation file "
-            "with these classes)."
+            f"{reading.source} has class ids without class names. Pass `label2id`, or write a file with names: "
+            "`esg-transformers annotations convert --labels FILE`, with an annotation file of these classes."
         )
     labels = {class_id: label for label, class_id in reading.label2id.items()}
     for video_id, start, end, event in _scan_results(reading, "database", "scores"):

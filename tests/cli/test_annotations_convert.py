@@ -61,7 +61,7 @@ def test_unav_s_results_take_the_class_numbers_of_the_labels_that_are_given(run,
     path = tmp_path / "unav.json"
     assert run("annotations", "convert", found, path, "--to", "unav-results", "--labels", truth)[0] == 0
     assert '"label_id": 1' in path.read_text()
-    assert "`--labels FILE`" in refused("annotations", "convert", path, tmp_path / "found.csv")
+    assert "--labels FILE`" in refused("annotations", "convert", path, tmp_path / "found.csv")
     assert run("annotations", "convert", path, tmp_path / "found.csv", "--labels", truth)[0] == 0
     assert read_annotations(tmp_path / "found.csv").videos == read_annotations(found).videos
 
