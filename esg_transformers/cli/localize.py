@@ -126,7 +126,7 @@ class _FilesOfVideos:
 
     @property
     def details(self) -> list[str]:
-        """What pages show besides the events, as `localize_files` names it."""
+        """Details that pages show besides the events, for `localize_files`."""
         if "html" not in self.formats:
             return []
         return ["trace", "waveform"] if self.lanes else ["waveform"]
