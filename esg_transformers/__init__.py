@@ -4,8 +4,8 @@ Importing the package registers its classes, so that `AutoConfig`, `AutoModel`, 
 `pipeline("audio-visual-event-localization")` know ESG-Net, and I3D and VGGish, which make its features. `AutoModel`
 gives the model with its heads, [`EsgNetForEventLocalization`], since transformers has no Auto class for this task.
 
-The import itself is light: a class is imported when it is first asked for, and registered when transformers has loaded
-what it is registered in (see `esg_transformers.registration`).
+The import itself is light: a class is imported when it is first used, and registered when transformers has loaded the
+mapping of its Auto class (see `esg_transformers.registration`).
 """
 
 from importlib import import_module
@@ -71,7 +71,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value  # so that this function is not asked again
+    globals()[name] = value  # later uses do not call this function
     return value
 
 

@@ -1,17 +1,16 @@
-"""Registers the package's classes with transformers' Auto classes and pipelines, without importing transformers first.
+"""Registration of the package's classes with transformers' Auto classes and pipelines, without importing transformers.
 
-`import esg_transformers` has to be enough for `AutoModel.from_pretrained` to know ESG-Net, and has to stay cheap:
-transformers takes a second to import and torch two more. So nothing is imported here. Each registration waits until
-transformers (or the program that uses it) has loaded the mapping it goes into, and is made then:
+`import esg_transformers` must be enough for `AutoModel.from_pretrained` to know ESG-Net, and must stay cheap:
+transformers takes a second to import, torch two more. So each registration waits for the module of transformers that
+holds its mapping:
 
-- if `transformers.models.auto.modeling_auto` is loaded when `esg_transformers` is imported, the models are registered
-  at once;
-- otherwise as soon as it has been imported, before `from transformers import AutoModel` returns.
+- if that module (`transformers.models.auto.modeling_auto` for models) is loaded when `esg_transformers` is imported,
+  the classes are registered at once;
+- otherwise they are registered when it has been imported, before `from transformers import AutoModel` returns.
 
-The second case needs a finder on `sys.meta_path`. It finds nothing itself: it asks the other finders, and notes when an
-import of transformers or of this package begins and ends. Registrations are made when the outermost of these imports
-ends: in the middle of one, both packages have modules that are only half executed. The finder removes itself after the
-last registration.
+The second case uses a finder on `sys.meta_path`. It passes every search on to the other finders, and counts the imports
+of transformers and of this package that are in progress. Registrations are made when the outermost one ends, because
+before that both packages can have partially initialized modules. The finder removes itself after the last registration.
 """
 
 import sys
@@ -23,7 +22,7 @@ from types import ModuleType
 
 
 def register_when_imported() -> None:
-    """Make the registrations whose modules are loaded; the others follow when theirs are imported."""
+    """Make the registrations whose modules are loaded; make the others when their modules are imported."""
     sys.meta_path.insert(0, _FINDER)
     _FINDER.register_loaded()
 
@@ -81,7 +80,7 @@ def _register_task() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finder that registers classes when the modules they need have been imported; see the module's docstring."""
+    """Finder that makes registrations after imports; see the docstring of the module."""
 
     def __init__(self, registrations: dict[str, Callable[[], None]]):
         self._waiting = dict(registrations)  # by the module that has to be loaded first
@@ -90,7 +89,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec that the other finders give, with a loader that registers after it has loaded."""
+        """Spec from the other finders. Its loader is changed to make registrations after loading."""
         if fullname.partition(".")[0] not in ("transformers", "esg_transformers"):
             return None
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
@@ -103,7 +102,7 @@ class _Finder(MetaPathFinder):
     def register_loaded(self) -> None:
         """Make the registrations whose modules are loaded."""
         for module in list(self._waiting):
-            # A registration imports modules, at whose end this runs again: it may have been made since.
+            # A registration imports modules, and this runs again when they are loaded: `module` may be done by now.
             if module in sys.modules and (register := self._waiting.pop(module, None)) is not None:
                 register()
         if not self._waiting and self in sys.meta_path:
