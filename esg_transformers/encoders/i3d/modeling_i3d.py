@@ -97,7 +97,7 @@ class I3dMixed(nn.Module):
         return torch.cat([branch(hidden_states) for branch in branches], dim=1)
 
 
-class I3dModel(CodeOnPush, PreTrainedModel):
+class I3dModel(PreTrainedModel, CodeOnPush):
     """I3D up to its features, without the classifier."""
 
     config: I3dConfig

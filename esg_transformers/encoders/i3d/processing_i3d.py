@@ -75,7 +75,7 @@ def scale_flow(flow: np.ndarray) -> np.ndarray:
     return 2 * np.round(128 + np.float32(255 / (2 * LARGEST_FLOW)) * cut) / 255 - 1
 
 
-class I3dProcessor(CodeOnPush, ProcessorMixin):
+class I3dProcessor(ProcessorMixin, CodeOnPush):
     r"""
     Processor of the frames of one window for an [`I3dModel`].
 

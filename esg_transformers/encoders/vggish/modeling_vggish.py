@@ -35,7 +35,7 @@ class VggishBlock(nn.Module):
         return F.max_pool2d(hidden_states, 2)
 
 
-class VggishModel(CodeOnPush, PreTrainedModel):
+class VggishModel(PreTrainedModel, CodeOnPush):
     """VGGish up to its features."""
 
     config: VggishConfig

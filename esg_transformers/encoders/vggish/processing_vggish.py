@@ -51,7 +51,7 @@ def mel_filters() -> np.ndarray:
     return filters
 
 
-class VggishProcessor(CodeOnPush, ProcessorMixin):
+class VggishProcessor(ProcessorMixin, CodeOnPush):
     r"""
     Processor that cuts sound into log-mel patches of 0.96 s for a [`VggishModel`].
 

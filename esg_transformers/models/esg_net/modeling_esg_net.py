@@ -685,7 +685,7 @@ class EsgNetDependencyMixture(nn.Module):
 # models
 
 
-class EsgNetPreTrainedModel(CodeOnPush, PreTrainedModel):
+class EsgNetPreTrainedModel(PreTrainedModel, CodeOnPush):
     """Weights, loading and saving of the ESG-Net models."""
 
     config: EsgNetConfig

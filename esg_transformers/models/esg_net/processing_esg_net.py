@@ -19,7 +19,7 @@ DEFAULT_THRESHOLD = 0.3  # score that an event must exceed if its class has no t
 SHORTEST_EVENT = 0.05  # grid cells; shorter candidates are dropped before suppression, as in UnAV (commit 1609deb)
 
 
-class EsgNetProcessor(CodeOnPush, ProcessorMixin):
+class EsgNetProcessor(ProcessorMixin, CodeOnPush):
     r"""
     Batches the features of videos for ESG-Net or UnAV, and turns their outputs into events in seconds.
 

@@ -26,7 +26,9 @@ TRAVELLING_IMPORT = re.compile(r"^from (\.|esg_transformers\.(?:\w+\.)*)(\w+) im
 class CodeOnPush(PushToHubMixin):
     """Mixin for configurations, models and processors: their code goes along when they are pushed.
 
-    `auto_class` is the Auto class that loads the class, `task` the pipeline task of a model that has one.
+    `auto_class` is the Auto class that loads the class, `task` the pipeline task of a model that has one. The mixin
+    comes after transformers' own base class, which transformers' common tests expect first. Its upload method still
+    comes before that of `PushToHubMixin`, from which both derive.
     """
 
     auto_class: ClassVar[str]

@@ -287,7 +287,7 @@ class UnavHead(nn.Module):
 # models
 
 
-class UnavPreTrainedModel(CodeOnPush, PreTrainedModel):
+class UnavPreTrainedModel(PreTrainedModel, CodeOnPush):
     """Weights, loading and saving of the UnAV baseline."""
 
     config: UnavConfig
