@@ -24,12 +24,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
 from convert_esg_net_to_hf import convert, description_of, read_weights
 from huggingface_hub.errors import StrictDataclassError
 from model_folders import check_tensors, load_afresh
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 import esg_transformers
 from esg_transformers.files import new_folder, sha256_of
@@ -69,6 +68,15 @@ def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, 
         FileExistsError: if `output` exists.
         ValueError: naming the differences between the two folders, or the parts that cannot be loaded or published.
     """
+    check_folders(weights, hub_config)
+    model = load_model(weights, "float16" if half else "auto")
+    with new_folder(output) as partial:
+        write_repository(model, weights, hub_config, partial, max_shard_size)
+        check_repository(partial, model)
+
+
+def check_folders(weights: Path, hub_config: Path) -> None:
+    """Refuse folders that lack a file, or that are of two models; errors are those of `build`."""
     if not (weights / "config.json").is_file():
         raise FileNotFoundError(
             f"There is no config.json in {weights}. Give a folder that `from_pretrained` loads; the other scripts "
@@ -79,10 +87,18 @@ def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, 
     check_same(weights, hub_config, "config.json")
     if (weights / "processor_config.json").is_file():
         check_same(weights, hub_config, "processor_config.json")
+
+
+def load_model(weights: Path, dtype: str) -> PreTrainedModel:
+    """Load a model from safetensors, without running code in its folder.
+
+    Raises:
+        ValueError: if the weights are broken or do not fit the config.
+    """
     try:
         model, loading = AutoModel.from_pretrained(
             weights,
-            dtype=torch.float16 if half else "auto",
+            dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -92,33 +108,46 @@ def build(weights: Path, hub_config: Path, output: Path, *, half: bool = False, 
         raise ValueError(f"The weights in {weights} are broken: {error}. Copy or convert them again.") from error
     if problems := [f"{kind} {name}" for kind, names in loading.items() for name in names]:
         raise ValueError(f"The weights in {weights} do not fit its config.json: {', '.join(problems)}.")
-    with new_folder(output) as partial:
-        model.save_pretrained(partial, max_shard_size=max_shard_size)
-        written = read_json(partial / "config.json")
-        shutil.copytree(hub_config, partial, dirs_exist_ok=True)
-        config = read_json(hub_config / "config.json") | {
-            name: written[name] for name in ("dtype", "transformers_version")
-        }
-        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        if (weights / "processor_config.json").is_file():
-            given = read_json(weights / "processor_config.json")
-            chosen = {name: given[name] for name in CHOSEN_FIELDS if given.get(name) is not None}
-            processor = read_json(partial / "processor_config.json") | chosen
-            text = json.dumps(processor, indent=2, sort_keys=True) + "\n"
-            (partial / "processor_config.json").write_text(text, encoding="utf-8")
-        for name, code in travelling_code(hub_config).items():
-            (partial / name).write_text(code, encoding="utf-8")
-        if pickles := sorted(path.name for path in partial.rglob("*") if path.suffix in PICKLES):
-            raise ValueError(f"{hub_config} holds {', '.join(pickles)}; weights are published as safetensors only.")
-        write_sums(partial)
-        with ThreadPoolExecutor() as executor:
-            (alone, predicted), (installed, expected) = executor.map(
-                lambda with_package: load_afresh(partial, with_package=with_package), (False, True)
-            )
-        for loaded in (alone, installed):
-            check_tensors(loaded, model.state_dict())
-        if differing := sorted(name for name in expected if predicted.get(name) != expected[name]):
-            raise ValueError(f"With and without the package the predictions differ in {', '.join(differing)}.")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def write_repository(
+    model: PreTrainedModel, weights: Path, hub_config: Path, folder: Path, max_shard_size: str
+) -> None:
+    """Write the files of a repository; errors are those of `build`."""
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    written = read_json(folder / "config.json")
+    shutil.copytree(hub_config, folder, dirs_exist_ok=True)
+    config = read_json(hub_config / "config.json") | {name: written[name] for name in ("dtype", "transformers_version")}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if (weights / "processor_config.json").is_file():
+        given = read_json(weights / "processor_config.json")
+        chosen = {name: given[name] for name in CHOSEN_FIELDS if given.get(name) is not None}
+        processor = read_json(folder / "processor_config.json") | chosen
+        text = json.dumps(processor, indent=2, sort_keys=True) + "\n"
+        (folder / "processor_config.json").write_text(text, encoding="utf-8")
+    for name, code in travelling_code(hub_config).items():
+        (folder / name).write_text(code, encoding="utf-8")
+    if pickles := sorted(path.name for path in folder.rglob("*") if path.suffix in PICKLES):
+        raise ValueError(f"{hub_config} holds {', '.join(pickles)}; weights are published as safetensors only.")
+    write_sums(folder)
+
+
+def check_repository(folder: Path, model: PreTrainedModel) -> None:
+    """Load a repository in two fresh processes, with the package and without, and compare tensors and predictions.
+
+    Raises:
+        ValueError: naming the tensors or predictions that differ.
+    """
+    with ThreadPoolExecutor() as executor:
+        (alone, predicted), (installed, expected) = executor.map(
+            lambda with_package: load_afresh(folder, with_package=with_package), (False, True)
+        )
+    for loaded in (alone, installed):
+        check_tensors(loaded, model.state_dict())
+    if differing := sorted(name for name in expected if predicted.get(name) != expected[name]):
+        raise ValueError(f"With and without the package the predictions differ in {', '.join(differing)}.")
 
 
 def check_same(weights: Path, hub_config: Path, name: str) -> None:
