@@ -21,6 +21,8 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 import esg_transformers  # noqa: F401 (registers the models)
 from esg_transformers.files import sha256_of
 
+pytestmark = pytest.mark.slow  # they start processes
+
 ROOT = Path(__file__).parents[2]
 
 HUB_CONFIG = ROOT / "hub_configs" / "esg-net-tiny-workshop"

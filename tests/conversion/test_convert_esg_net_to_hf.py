@@ -123,6 +123,7 @@ def assert_same(written, expected):
     assert [name for name in expected if not torch.equal(written[name], expected[name])] == []
 
 
+@pytest.mark.slow
 def test_the_weights_asked_for_are_converted_from_the_last_checkpoint(training_run, tmp_path):
     last = training_run / "checkpoints" / "step-00000004"
     average, raw = load_file(last / "average.safetensors"), load_file(last / "model.safetensors")
@@ -134,6 +135,7 @@ def test_the_weights_asked_for_are_converted_from_the_last_checkpoint(training_r
     assert_same(load_file(tmp_path / "default" / "model.safetensors"), average)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_converted_by_itself_and_verified_in_a_fresh_process(training_run, tmp_path, capsys):
     first = training_run / "checkpoints" / "step-00000002"
     assert run(first, tmp_path / "model", "--verify") == 0
@@ -159,6 +161,7 @@ def test_adapters_are_merged_into_the_weights(tmp_path):
         torch.testing.assert_close(written[f"{layer}.weight"], base + up @ down)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused_by_the_name_of_its_file(training_run, tmp_path, capsys):
     folder = tmp_path / "step-00000004"
     folder.mkdir()
@@ -303,12 +306,14 @@ def test_code_in_a_file_is_not_run(way, described, tmp_path, capsys):
 # both
 
 
+@pytest.mark.slow
 def test_an_existing_folder_is_refused(training_run, tmp_path, capsys):
     (tmp_path / "model").mkdir()
     assert "exists already" in refusal(capsys, training_run, tmp_path / "model")
     assert list((tmp_path / "model").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_config_of_other_features_than_the_processor_takes_is_refused(training_run, described, tmp_path, capsys):
     for name in ("config.json", "processor_config.json"):
         (tmp_path / name).write_bytes((described[1] / name).read_bytes())

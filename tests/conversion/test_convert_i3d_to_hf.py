@@ -68,6 +68,7 @@ def test_rgb_features_are_those_of_video_features(converted, inputs):
     np.testing.assert_allclose(features(converted, inputs["rgb"]), REFERENCE["rgb"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_flow_features_are_those_of_video_features(inputs, tmp_path, capsys):
     torch.save(weights_of("flow"), tmp_path / "i3d_flow.pt")
     assert script.main([str(tmp_path / "i3d_flow.pt"), str(tmp_path / "model"), "--verify"]) == 0

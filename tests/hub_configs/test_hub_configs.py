@@ -314,6 +314,7 @@ assert localizer({"visual_features": visual, "audio_features": audio, "duration"
 """
 
 
+@pytest.mark.slow
 def test_the_demo_runs_without_the_package_by_the_code_that_its_config_names(tmp_path, monkeypatch):
     folder = tmp_path / "model"
     add_random_weights(DEMO, folder)

@@ -125,6 +125,7 @@ def test_every_parameter_gets_a_gradient_even_from_a_batch_without(without):
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend",
     [
@@ -225,6 +226,7 @@ save_file(events, "events.safetensors")
 """
 
 
+@pytest.mark.slow
 def test_the_code_that_a_push_adds_runs_without_the_package(tmp_path):
     model, processor = model_of(), processor_of()
     for part in (model, processor):
@@ -267,6 +269,7 @@ def trainer_of(model, folder, num_videos=5, **arguments):
     )
 
 
+@pytest.mark.slow
 def test_trainer_learns_and_evaluates(tmp_path):
     trainer = trainer_of(model_of(drop_path_rate=0.0), tmp_path, num_train_epochs=15, learning_rate=3e-3)
     before = trainer.evaluate()["eval_loss"]
@@ -274,6 +277,7 @@ def test_trainer_learns_and_evaluates(tmp_path):
     assert trainer.evaluate()["eval_loss"] < before / 2
 
 
+@pytest.mark.slow
 def test_trainer_predicts_logits_offsets_and_points_of_every_video(tmp_path):
     trainer = trainer_of(model_of(), tmp_path)
     logits, offsets, points, point_mask = trainer.predict(examples_of(5)).predictions
@@ -308,6 +312,7 @@ STEADY = {
 THREE_STEPS = {"num_videos": 8, "max_steps": 3, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0}
 
 
+@pytest.mark.slow
 def test_trainer_on_two_processes_learns_what_it_learns_on_one(tmp_path):
     (tmp_path / "script.py").write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "script.py"]
