@@ -146,6 +146,7 @@ def test_a_checkpoint_is_converted_by_itself_and_verified_in_a_fresh_process(tra
     assert EsgNetForEventLocalization.from_pretrained(tmp_path / "model").config.label2id == {"alarm": 0, "speech": 1}
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_into_the_weights(tmp_path):
     pytest.importorskip("peft", reason="LoRA needs `pip install peft`")
     folder = train_run(tmp_path / "run", lora_rank=2)

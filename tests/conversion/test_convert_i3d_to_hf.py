@@ -64,6 +64,7 @@ def features(folder, frames):
         return model(**processor(frames)).pooler_output[0]
 
 
+@pytest.mark.slow
 def test_rgb_features_are_those_of_video_features(converted, inputs):
     np.testing.assert_allclose(features(converted, inputs["rgb"]), REFERENCE["rgb"], atol=1e-4)
 
@@ -76,6 +77,7 @@ def test_flow_features_are_those_of_video_features(inputs, tmp_path, capsys):
     np.testing.assert_allclose(features(tmp_path / "model", inputs["flow"]), REFERENCE["flow"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_with_its_epsilon_odd_numbers_of_frames_give_the_features_of_kinetics_i3d_pytorch(converted, inputs):
     model = I3dModel.from_pretrained(converted, config=I3dConfig(batch_norm_eps=1e-3))
     with torch.inference_mode():
@@ -83,6 +85,7 @@ def test_with_its_epsilon_odd_numbers_of_frames_give_the_features_of_kinetics_i3
     np.testing.assert_allclose(found, REFERENCE["odd"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_model_card_runs(converted, monkeypatch):
     card = (converted / "README.md").read_text()
     assert "i3d_rgb.pt" in card and re.search(r"sha256 `[0-9a-f]{64}`", card)

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from esg_transformers import VggishModel, VggishProcessor
 
+pytestmark = pytest.mark.slow  # the network has 72 million parameters, whatever is tested
+
 ROOT = Path(__file__).parents[2]
 
 REFERENCE = np.load(ROOT / "tests" / "encoders" / "fixtures" / "vggish.npz", allow_pickle=False)

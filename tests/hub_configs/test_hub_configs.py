@@ -284,6 +284,7 @@ def make_feature_files(folder, feature_set):
             np.save(folder / f"video{suffix}.npy", rng.standard_normal((20, size // len(suffixes)), np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOCALIZERS)
 def test_the_use_of_a_localizer_finds_events(name, tmp_path, monkeypatch):
     if name == DEMO:
@@ -294,6 +295,7 @@ def test_the_use_of_a_localizer_finds_events(name, tmp_path, monkeypatch):
     assert events and all(0 <= e["start"] < e["end"] and e["label"] in labels and e["score"] > 0.3 for e in events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), [*zip(ENCODERS, (1, 1, 10), strict=True)])
 def test_the_use_of_an_encoder_gives_features(name, steps, tmp_path, monkeypatch):
     make_video(tmp_path)  # of 4 s: room for (4 - 0.975) / 0.32 = 9.5 hops
