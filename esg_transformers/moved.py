@@ -1,7 +1,7 @@
 """Import paths of 0.1. They work in 0.2, with a `DeprecationWarning` that names the new path.
 
 This holds for `from esg_transformers.data.corpus import EventCorpus` and for `import esg_transformers.data.corpus`. The
-module that has a name now is imported when the name is first used. Left out are the functions that read `corpus.json`
+new module of a name is imported when the name is first used. Left out are the functions that read `corpus.json`
 as a dict (`read_manifest` and three beside it), which `corpora.manifest.Manifest` replaces.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 PACKAGE = "esg_transformers"
 
 # New modules and the public names in each, by module of 0.1; module names are without the package. `old=new` is a name
-# that changed, too. A module that still exists is listed for the names that left it.
+# that changed as well. A module that still exists is listed with the names that left it.
 MOVED: dict[str, dict[str, str]] = {
     "batch": {
         "localization.files": "files_to_localize localize_files",
@@ -182,7 +182,7 @@ def keep_old_paths() -> None:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finder of modules that are gone. To modules that still exist it adds the names that left them."""
+    """Finder of removed modules. It also adds to existing modules the names that left them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -199,7 +199,7 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=any(other.startswith(f"{old}.") for other in MOVED))
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give a module that is gone its names."""
+        """Fill a removed module with its names."""
         old = module.__name__.partition(".")[2]
         names = new_names(old)
         module.__doc__ = f"A module of 0.1; see `{PACKAGE}.moved`."
@@ -281,7 +281,7 @@ def _with_loose_attributes(corpus: type) -> type:
     )
 
 
-# Names whose use has changed, too: functions from the object of now to the one that a program of 0.1 expects.
+# Names whose use has changed: each function turns the object of 0.2 into the one that a program of 0.1 expects.
 AS_IN_0_1: dict[str, Callable[[Any], Any]] = {
     "data.corpus.EventCorpus": _with_loose_attributes,
     "data.corpus.write_corpus": _with_loose_arguments,

@@ -43,6 +43,6 @@ def end_with_parent() -> None:
 
     def wait() -> None:
         parent.join()
-        os._exit(1)  # whatever the main thread is at
+        os._exit(1)  # whatever the main thread is doing
 
     threading.Thread(target=wait, daemon=True).start()

@@ -79,7 +79,7 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def is_hub_folder(folder: Path) -> bool:
-    """Whether a folder is a thing of its own in one of the parts, such as models/esg_net."""
+    """True for a folder inside a room, such as models/esg_net."""
     return folder.parent.parent == ROOT
 
 

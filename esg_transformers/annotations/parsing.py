@@ -59,7 +59,7 @@ def read_annotation_json(path: str | os.PathLike[str]) -> tuple[Any, list[str]]:
 
 
 def parse_number(text: str) -> float | str:
-    """The decimal number in a text; the text itself if it is none, for the check that names it.
+    """The decimal number in a text, or the text itself if it is not a number; a later check then reports it.
 
     >>> [parse_number(text) for text in ("1.25", " 3e-2 ", "0x1", "1_0", "nan", "12,5")]
     [1.25, 0.03, '0x1', '1_0', 'nan', '12,5']

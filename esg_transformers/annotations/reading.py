@@ -40,7 +40,7 @@ class Problem:
 
 @dataclass
 class _Draft:
-    """A video as its file gives it, not checked yet."""
+    """A video as read from its file, before any check."""
 
     duration: Any = None
     split: Any = None

@@ -23,7 +23,7 @@ VIDEO_OPTIONS = (
     "num_workers",
 )
 PICTURES = (".png", ".svg", ".pdf")
-TARGETS = {"precision": 1, "recall": 1, "f1": 0, "cost": 2, "alarms-per-hour": 1}  # how many numbers each takes
+TARGETS = {"precision": 1, "recall": 1, "f1": 0, "cost": 2, "alarms-per-hour": 1}  # number of values of each target
 
 
 def check_source(arguments: argparse.Namespace) -> None:

@@ -80,7 +80,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value  # so that this function is not asked again
+    globals()[name] = value  # so that this function is not called again
     return value
 
 

@@ -79,7 +79,7 @@ def plan_shards(
 
 
 def finished_shards(partial: Path, plans: Sequence[ShardPlan]) -> dict[str, Shard]:
-    """Shards by file that an earlier build finished from the same sources; other files of that build are removed."""
+    """Finished shards of an earlier build from the same sources, by file; its other files are removed."""
     data, records = partial / "corpus" / "data", partial / "records"
     data.mkdir(parents=True, exist_ok=True)
     records.mkdir(exist_ok=True)

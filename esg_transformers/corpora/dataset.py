@@ -45,7 +45,7 @@ class EventCorpus(torch.utils.data.Dataset[Example]):
         for path in paths:
             manifest.check_shard(path)
         self.labels, self.feature_spec = manifest.labels, manifest.feature_spec
-        # A part of the cache's key, which by itself has paths and modification times only.
+        # Part of the cache key, which otherwise holds only paths and modification times.
         content = hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
         # Not `load_dataset`, which reports its call to a server.
         rows = datasets.Dataset.from_parquet(

@@ -1,4 +1,4 @@
-"""Feature sets: names, channels and clocks of feature files, published ones and one's own."""
+"""Feature sets: names, channels and clocks of feature files, published ones and your own."""
 
 import os
 from dataclasses import dataclass, fields

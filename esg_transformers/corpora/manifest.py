@@ -148,7 +148,7 @@ class Manifest:
         """Refuse a shard whose feature spec or labels differ from those of corpus.json.
 
         Raises:
-            ValueError: if they differ, or the file cannot be read or says nothing of them.
+            ValueError: if they differ, or the file cannot be read or does not hold them.
         """
         try:
             stored = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"null"))

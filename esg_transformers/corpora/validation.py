@@ -34,7 +34,7 @@ _Contents = dict[tuple[str, str], AnnotatedVideo]  # the first video with a cont
 def validate_splits(annotations: Annotations) -> list[Problem]:
     """Problems of the distribution of events over classes and splits.
 
-    An error is that there are no videos. Warnings are a missing split `train` or `validation`, classes without events,
+    No videos at all is an error. Warnings are a missing split `train` or `validation`, classes without events,
     classes with events in other splits but none in `train`, and classes with fewer than `FEW_EVENTS` in `train`.
 
     >>> [str(problem) for problem in validate_splits(Annotations({}, ("speech",)))]

@@ -117,7 +117,7 @@ class HubEncoder:
             raise ValueError("`visual_model` and `audio_model` are both None. Give at least one of the two.")
         self._see = None if visual_model is None else PictureModel(visual_model, grid, device)
         self._hear = None if audio_model is None else SoundModel(audio_model, grid, device)
-        # The number counts our rules, such as how the pictures of a clip are chosen.
+        # The number is the version of this package's rules, such as the choice of pictures for a clip.
         version = "1-" + "+".join(part.identity if part else "none" for part in (self._see, self._hear))
         self.feature_spec = FeatureSpec(
             grid,

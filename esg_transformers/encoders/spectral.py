@@ -1,7 +1,7 @@
 """Encoder without weights: statistics of picture cells and of mel bands.
 
-The features are this package's, after common practice; no paper prescribes them. They tell a small network which thing
-in a fixed scene moves, lights up or sounds: where in the picture, and in which frequency band.
+The features are this package's, after common practice; no paper prescribes them. In a fixed scene they show where in
+the picture something moves or lights up, and in which frequency band something sounds.
 """
 
 import sys

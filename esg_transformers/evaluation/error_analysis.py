@@ -75,8 +75,8 @@ def error_analysis(
           [DETAD].
         * `"gain"`: the rise of the mAP if all predictions of one kind are removed and the others kept [DETAD].
         * `"recall"`: for `"length"`, `"coverage"`, `"instances"`, `"others at once"` and `"class"`, the groups of true
-          events as `{"events", "recall"}`; recall is None for a group without events. An event counts as found if its
-          prediction stands where the normalized precision of the class still exceeds 0.05 [DETAD]; without this limit,
+          events as `{"events", "recall"}`; recall is None for a group without events. An event counts as found if the
+          normalized precision of its class still exceeds 0.05 at its prediction [DETAD]; without this limit,
           100 predictions per video would find nearly everything.
 
     Raises:

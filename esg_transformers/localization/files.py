@@ -43,10 +43,10 @@ def localize_files(
 ) -> list[dict[str, Any]]:
     """Find the events of many files; a file that cannot be localized does not stop the others.
 
-    With `output`, every result is written as soon as it is there, one JSON object a line, in the order in which they
-    come. The first line is `{"run": ...}`: the version of this package, the SHA-256 of the model, and the settings.
-    Interrupted, even by `kill -9`? Call it again with the same model and settings: finished files, known by their
-    names, are skipped; failed ones are tried again.
+    With `output`, every result is written as soon as it is ready, one JSON object per line, in the order of
+    completion. The first line is `{"run": ...}`: the version of this package, the SHA-256 of the model, and the
+    settings. Interrupted, even by `kill -9`? Call it again with the same model and settings: finished files, known by
+    their names, are skipped; failed ones are tried again.
 
     Args:
         model: folder of a trained model (`huggingface_hub.snapshot_download` gives that of one on the Hub), or an open

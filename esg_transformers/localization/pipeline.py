@@ -24,7 +24,7 @@ from esg_transformers.models.esg_net.sharing_esg_net import TASK as TASK
 
 logger = logging.get_logger(__name__)
 
-PUBLISHED_VERSION = "unav100"  # of an encoder, where all that is known of it is the features published with UnAV-100
+PUBLISHED_VERSION = "unav100"  # of an encoder known only by the features published with UnAV-100
 
 NUM_PEAKS = 2000  # parts of a waveform: above the pixels of a page's width
 
@@ -186,7 +186,7 @@ def _streams_of(video: Any, features: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _waveform_of(video: VideoInput) -> np.ndarray | None:
-    """Outline of the sound of a file; a `MediaFile` has it from the decoding for the encoder."""
+    """Outline of the sound of a file; a `MediaFile` keeps it from the decoding for the encoder."""
     return waveform_peaks(video, NUM_PEAKS) if isinstance(video, (os.PathLike, bytes)) else None
 
 

@@ -50,7 +50,7 @@ def write_predictions(
 def results_file(
     output: str | os.PathLike[str] | None, run: Mapping[str, Any], names: Collection[str]
 ) -> Iterator[tuple[dict[str, dict[str, Any]], Callable[[dict[str, Any]], None]]]:
-    """Context manager for a JSON Lines file of results: those of `names` that it holds, and a function to add one.
+    """Context manager for a JSON Lines file: gives its results for `names`, and a function that adds a result.
 
     Args:
         output: the file, created if missing; `None` keeps nothing.

@@ -67,7 +67,7 @@ def check_traceable(model: Any) -> None:
 
 
 def joined_trace(windows: Sequence[WindowTrace], config: Any) -> Trace:
-    """Trace of a video from those of its windows, in order; each step comes from the window that answers for it."""
+    """Trace of a video from those of its windows, in order; each step comes from the window that owns it."""
     return Trace(
         grid=config.feature_grid,
         labels=tuple(config.id2label[index] for index in range(config.num_labels)),

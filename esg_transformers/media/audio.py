@@ -10,7 +10,7 @@ import numpy as np
 
 from esg_transformers.media.container import MediaFile, MediaSource, decode, find_stream, open_media, probe
 
-MAX_JITTER = 0.05  # seconds; a time that differs from the count of samples by less is rounded, by more it is a gap
+MAX_JITTER = 0.05  # seconds; a time may differ from the sample count by less (rounding); more is a gap
 
 
 def read_waveform(source: MediaSource, sampling_rate: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def read_waveform(source: MediaSource, sampling_rate: int) -> np.ndarray:
 def read_sound(source: MediaSource, sampling_rate: int) -> Iterator[np.ndarray]:
     """Generator of the sound of a media file, mono, one second at a time; memory does not grow with its length.
 
-    Sample `s` is heard at `s / sampling_rate` seconds of the clock of `read_frames`; late starts and pauses are silent.
+    Sample `s` is at `s / sampling_rate` seconds on the clock of `read_frames`; late starts and pauses are silent.
     Channels are averaged with equal weights, as in VGGish (tensorflow/models,
     research/audioset/vggish/vggish_input.py).
 

@@ -1,6 +1,6 @@
 """Media files: duration, streams, and decoded frames with their times. PyAV decodes, with its own FFmpeg.
 
-All times are in seconds on one clock per file: 0 is where the file starts to play, be it with pictures or with sound.
+All times are in seconds on one clock per file: 0 is where the first picture or sound starts.
 """
 
 import io
@@ -182,8 +182,8 @@ def open_media(source: MediaSource) -> Iterator[InputContainer]:
         file, name = path.open("rb"), str(path)
     with file:
         try:
-            # FFmpeg is given the open file and no protocol (there is none called "none") to open another one by. A
-            # tag that is not UTF-8 must not stop the reading.
+            # FFmpeg gets the open file and no protocol to open others ("none" is no protocol). A tag that is not UTF-8
+            # must not stop the reading.
             options = {"protocol_whitelist": "none"}
             container = av.open(_LenientFile(file, name), "r", options=options, metadata_errors="replace")
         except av.error.FFmpegError as error:

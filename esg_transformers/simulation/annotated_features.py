@@ -243,7 +243,7 @@ class AnnotatedFeatures(torch.utils.data.Dataset[Example]):
             for _ in range(PLACEMENTS):
                 start = float(rng.uniform(-0.1 * length, duration - 0.5 * length))
                 of_class = [other.interval for other in found if other.label == label]
-                # Away from all others of its class: beside the other stream of one it would be an event.
+                # Away from its class: beside an occurrence in the other stream, it would be an unannotated event.
                 if all(start > other.end + 0.6 or start + length < other.start - 0.6 for other in of_class):
                     interval, strength = Interval(start, start + length), self._draw_strength(rng)
                     found.append(StreamOccurrence(label, stream, interval, strength, number, False))

@@ -175,7 +175,7 @@ class SimulatedVideos(torch.utils.data.Dataset[Example]):
         for before, start, end, after in timetable.tolist():
             streams: list[Interval | None] = [Interval(start, end), Interval(start, end)]
             if persistent is not None:
-                # From the middle of one gap to the middle of the next: one stream never stops, the other bounds events.
+                # One stream lasts from the middle of one gap to the middle of the next, so the other bounds the event.
                 streams[persistent] = Interval((before + start) / 2, (end + after) / 2)
             elif rng.random() < min(DISTRACTORS * self._difficulty, 0.8):
                 streams[rng.integers(2)] = None

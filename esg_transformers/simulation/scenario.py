@@ -1,7 +1,7 @@
 """Workshop scenarios: when each thing is seen and when it is heard, and the events that follow.
 
-About as often as an event is both seen and heard, a class is only seen (the lamp flashes in silence) or only heard (an
-alarm in the next room). Neither is an event, so one stream alone misleads.
+A class is often only seen (the lamp flashes in silence) or only heard (an alarm in the next room). Neither is an event,
+so one stream alone misleads.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Training settings; also the options of `train` and `finetune`. No heavy library is imported here.
 
-`transformers.HfArgumentParser` makes options of a dataclass too. It is not used: its import alone takes longer than the
-help may take, and its options always hold their default values, so given ones could not win over a settings file.
+`transformers.HfArgumentParser` also makes options from a dataclass, but is not used: its import alone takes longer than
+`--help` may take, and its options always hold default values, so given options could not override a settings file.
 """
 
 import argparse

@@ -13,7 +13,7 @@ STEPS_SORTED_TOGETHER = 32  # more means less padding, but less random batches
 
 
 class TrainingBatches(torch.utils.data.Sampler[list[int]]):
-    """Batch sampler: a new order every epoch, videos of similar length together, each process its part of a step.
+    """Batch sampler: a new order every epoch, batches of similar length, each step divided among the processes.
 
     Videos are shuffled, sorted by length within groups of `STEPS_SORTED_TOGETHER` steps, cut into steps of
     `batch_size * num_processes * accumulation` videos, and the steps are shuffled. As in UnAV (drop_last), a remainder
@@ -51,7 +51,7 @@ class TrainingBatches(torch.utils.data.Sampler[list[int]]):
         self.epoch, self.first_step = 0, 0
 
     def start(self, epoch: int, first_step: int = 0) -> None:
-        """Let the next iteration give this epoch, from this step of it on."""
+        """Set the epoch of the next iteration, and the step at which it starts."""
         self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:

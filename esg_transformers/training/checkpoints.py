@@ -42,7 +42,7 @@ class Checkpoints:
         folder: of the checkpoints; created with the first.
         run: settings that identify the run, of types that JSON has; checkpoints with other settings are not used.
         keep: number of checkpoints to keep.
-        accelerator: that prepared the next two.
+        accelerator: the one that prepared `model` and `optimizer`.
         model: as it is trained.
         optimizer: as prepared.
         average: of the model's weights.

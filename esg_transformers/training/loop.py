@@ -187,7 +187,7 @@ class _Run:
         return {name: value for name, value in metrics.items() if name != "per_class"}
 
     def keep_best(self, average_map: float) -> None:
-        """Save the model as it is, unless one that was saved before scored as high."""
+        """Save the model if it scores higher than every model saved before."""
         if not average_map > self.progress.best_map:
             return
         self.progress.best_map, self.progress.best_epoch = average_map, self.progress.epoch + 1
@@ -205,7 +205,7 @@ class _Run:
             _write_log(self.progress.log, self.output_dir)
         self.checkpoints.save(self.progress.step, asdict(self.progress))
         if self.accelerator.log_with:
-            if not self.accelerator.trackers:  # not before there is something to track: a refused run leaves nothing
+            if not self.accelerator.trackers:  # started late, so that a refused run leaves nothing
                 self.accelerator.init_trackers("runs", config=asdict(self.arguments))
             self.accelerator.log(record, step=self.progress.step)
 
@@ -217,7 +217,7 @@ class _Run:
 def _crops_and_batches(
     train_set: VideoDataset, arguments: LocalizationTrainingArguments, accelerator: Accelerator
 ) -> tuple[TrainingCrops, TrainingBatches]:
-    """The crops of the training set, and the order that they are trained on in."""
+    """Crops of the training set, and the sampler of their batches."""
     accumulation, num_processes = accelerator.gradient_accumulation_steps, accelerator.num_processes
     repeats = 1
     if arguments.min_epoch_steps > 1:

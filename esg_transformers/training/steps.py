@@ -22,7 +22,7 @@ class TrainingSteps:
     """Takes the optimizer steps of a run and sums up the losses of an epoch.
 
     Args:
-        accelerator: that prepared the next two.
+        accelerator: the one that prepared `model` and `optimizer`.
         model: as it is trained.
         optimizer: as prepared, with the groups of [`parameter_groups`].
         average: of the model's weights; updated by each step.
@@ -59,7 +59,7 @@ class TrainingSteps:
 
         Args:
             step: its number in the run, from 0 on.
-            batches: as many are read as make one step.
+            batches: iterator from which the batches of one step are read.
 
         Raises:
             ValueError: if the loss or the gradients are not finite.

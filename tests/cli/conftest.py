@@ -33,7 +33,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def corpus(clips, tmp_path_factory):
-    """What `corpus build` makes of the clips."""
+    """Corpus that `corpus build` makes of the clips."""
     folder = tmp_path_factory.mktemp("encoded") / "corpus"
     words = ["--videos", clips / "videos", "--annotations", clips / "annotations.json", "--num-workers", 0]
     assert main([str(word) for word in ("corpus", "build", *words, "--output", folder)]) == 0
@@ -42,7 +42,7 @@ def corpus(clips, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(corpus, tmp_path_factory):
-    """What two epochs of `train` make of the corpus."""
+    """Model trained on the corpus for two epochs."""
     folder = tmp_path_factory.mktemp("trained") / "model"
     settings = ["--size", "tiny", "--epochs", 2, "--warmup-epochs", 1, "--batch-size", 2, "--learning-rate", 1e-3]
     assert main([str(word) for word in ("train", "--corpus", corpus, "--output", folder, *settings)]) == 0

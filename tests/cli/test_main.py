@@ -30,7 +30,7 @@ print("code", code, *sys.modules)
 
 
 def printed_until_the_end(capsys, *words):
-    """What is printed by a call that ends the process without an error, as a request for help does."""
+    """Standard output of a call that ends the process without an error, such as a request for help."""
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 0

@@ -108,7 +108,7 @@ def run(*words):
 
 
 def refusal(capsys, *words):
-    """What is told of an error."""
+    """Message of a conversion that fails, without a traceback."""
     assert run(*words) == 1
     printed = capsys.readouterr()
     assert printed.out == "" and "Traceback" not in printed.err

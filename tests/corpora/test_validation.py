@@ -29,7 +29,7 @@ def annotated(splits=SPLITS, duration=10.0, events=EVENTS):
 
 
 def found(problems):
-    """What a test compares: severity, kind and video of each problem."""
+    """Severity, kind and video of each problem, sorted."""
     return sorted((problem.severity, problem.kind, problem.video_id) for problem in problems)
 
 

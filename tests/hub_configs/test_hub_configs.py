@@ -82,7 +82,7 @@ def processor_of(name):
 
 
 def source_of(name):
-    """What makes the features that a model takes."""
+    """Encoder or feature set of the features that a model takes."""
     return SpectralEncoder() if name == DEMO else FEATURE_SETS[name.partition("-unav100-")[2]]
 
 
@@ -262,7 +262,7 @@ def add_random_weights(name, folder):
 
 
 def run_use(name, folder, monkeypatch):
-    """What the block of the section Use leaves behind, run beside the repository."""
+    """Namespace after running the code of the section Use beside the repository."""
     add_random_weights(name, folder / "OWNER" / name)
     monkeypatch.chdir(folder)
     [block] = read_code(read_section(name, "Use"), "python")

@@ -32,7 +32,7 @@ def write_video(path, seconds=2):
 
 
 class Page(HTMLParser):
-    """What a browser would see: the tags with their attributes, and the text of each script."""
+    """Parsed page: the tags with their attributes, the headings, and the text of each script."""
 
     def __init__(self, path):
         super().__init__()

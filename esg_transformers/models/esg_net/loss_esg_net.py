@@ -151,7 +151,7 @@ def localization_loss(
         segment_labels: `(B, N, 2)` in grid positions.
         class_labels: `(B, N)`, -100 = padding.
         normalizer: the running count, a scalar buffer of the model; updated in place if `training`.
-        training: whether this batch counts.
+        training: True to add this batch to the running count.
 
     Returns:
         `classification` and `boundary`, scalars without their weights.

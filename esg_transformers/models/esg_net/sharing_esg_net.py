@@ -1,4 +1,4 @@
-"""Code on the Hub: a push takes along the modules that a class is made of.
+"""Code on the Hub: a push also uploads the modules that define a class.
 
 `save_pretrained` writes weights and JSON only. A pushed repository also holds the code, which `auto_map` and
 `custom_pipelines` name, so that transformers loads it with `trust_remote_code=True` where this package is not
@@ -24,7 +24,7 @@ TRAVELLING_IMPORT = re.compile(r"^from (\.|esg_transformers\.(?:\w+\.)*)(\w+) im
 
 
 class CodeOnPush(PushToHubMixin):
-    """Mixin for configurations, models and processors: their code goes along when they are pushed.
+    """Mixin for configurations, models and processors: a push also uploads their code.
 
     `auto_class` is the Auto class that loads the class, `task` the pipeline task of a model that has one. The mixin
     comes after transformers' own base class, which transformers' common tests expect first. Its upload method still
@@ -41,7 +41,7 @@ class CodeOnPush(PushToHubMixin):
 
 
 class ConfigWithCodeOnPush(CodeOnPush, PreTrainedConfig):
-    """A configuration whose code goes along when it is pushed."""
+    """A configuration whose push also uploads its code."""
 
     auto_class = "AutoConfig"
 
@@ -58,7 +58,7 @@ def add_code(part: CodeOnPush, folder: str | os.PathLike[str]) -> None:
     """Add the code of a configuration, model or processor to the folder that it was saved to.
 
     Args:
-        part: the object; a model's configuration and pipeline go along with it.
+        part: the object; for a model, the code of its configuration and pipeline is added too.
         folder: the folder; its JSON file gets `auto_map` and, for a model with a task, `custom_pipelines`. A folder
             without this file, such as that of an adapter, stays as it is.
     """

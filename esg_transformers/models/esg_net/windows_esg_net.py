@@ -35,7 +35,7 @@ class Span:
     Args:
         first, last (`int`): the steps of the window, from `first` to before `last`.
         answers_from, answers_to (`int`): the points that the window owns, from `answers_from` to before `answers_to`.
-        is_last (`bool`): whether the video ends with this window.
+        is_last (`bool`): True if the video ends with this window.
     """
 
     first: int

@@ -260,7 +260,7 @@ def test_of_more_features_a_larger_share_is_dropped(fields, dropped):
 
 
 def mixture_of(model, batch):
-    """What the mixtures of dependency experts get, and what they answer."""
+    """Outputs of the model, and the inputs and the correction of its mixtures of dependency experts."""
     seen = []
     hook = model.dependency_mixture.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
     with torch.no_grad():

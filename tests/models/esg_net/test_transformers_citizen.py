@@ -1,4 +1,4 @@
-"""What a user of transformers expects of any model, and transformers' common tests (tests/common) do not ask."""
+"""Behaviour that users of transformers expect of any model and its common tests (tests/common) do not check."""
 
 import json
 import os

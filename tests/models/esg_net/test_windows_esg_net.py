@@ -163,7 +163,7 @@ def test_each_window_has_room_for_its_events():
 
 
 def learnt_outputs(span, true_segments, true_labels, num_classes):
-    """What a network that has learnt its targets says of a window: true events are cut by it, as crops cut them."""
+    """Outputs of a perfectly trained network for a window; the window cuts true events, as crops do."""
     num_steps = span.last - span.first
     points = TemporalPoints.for_pyramid(num_steps, LEVELS)
     local = (true_segments - span.first).clamp(0, num_steps)
