@@ -1,4 +1,4 @@
-"""No test touches the network, or the caches of whoever runs it: set before the libraries that read it are imported."""
+"""Fixtures and environment of all tests: no network, no user caches; set before the libraries that read it load."""
 
 import os
 import tempfile

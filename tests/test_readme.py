@@ -1,4 +1,4 @@
-"""The code of the top README that is no doctest, run as it stands there."""
+"""Runs the code of the top README that is not a doctest, unchanged."""
 
 import re
 from dataclasses import replace

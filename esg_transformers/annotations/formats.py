@@ -120,7 +120,7 @@ def scan_annotations(
     split: str = "train",
     frame_rate: float | None = None,
 ) -> tuple[AnnotationReading, Annotations]:
-    """The reading, whose `problems` are all that is wrong with the file, and the valid part of the annotations.
+    """Reading of a file, with all its problems in `problems`, and the valid part of the annotations.
 
     See `read_annotations` for the arguments.
 

@@ -28,8 +28,8 @@ def encode_in_blocks(
 ) -> Iterator[AudioVisualFeatures]:
     """Generator of the features of a media file in blocks: the method `blocks` of an `AudioVisualEncoder`.
 
-    The file is opened once to probe it (a [`MediaFile`] that has been probed is not opened for that) and once for each
-    stream, which is decoded to its end. Memory holds only what `see` and `hear` keep.
+    The file is opened once to probe it, unless it is a [`MediaFile`] that has been probed, and once for each stream,
+    which is decoded to its end. Memory holds only what `see` and `hear` keep.
 
     Args:
         source: path of a media file, or its content.

@@ -111,7 +111,7 @@ def _decoded_sound(source: MediaSource, sampling_rate: int) -> Iterator[np.ndarr
     with open_media(source) as container:
         stream = find_stream(container, "audio")
         if stream is None:
-            raise ValueError(f"There is no audio stream in {container.name}. `probe` tells the streams of a file.")
+            raise ValueError(f"There is no audio stream in {container.name}. `probe` lists the streams of a file.")
         held, num_samples = np.empty(0, np.float32), 0
         for samples in _without_gaps(_resampled(container, stream, sampling_rate), sampling_rate):
             held = np.concatenate([held, np.clip(samples, -1.0, 1.0)])

@@ -33,7 +33,7 @@ def read_frames(source: MediaSource, frame_rate: float, size: tuple[int, int] | 
     with open_media(source) as container:
         stream = find_stream(container, "video")
         if stream is None:
-            raise ValueError(f"There is no video stream in {container.name}. `probe` tells the streams of a file.")
+            raise ValueError(f"There is no video stream in {container.name}. `probe` lists the streams of a file.")
         reformatter = av.video.reformatter.VideoReformatter()  # one for all frames, as each sets up its scaler anew
         count = 0
         for frame, end in _until_next(decode(container, stream)):

@@ -62,7 +62,7 @@ def draw_scenario(rng: np.random.Generator, duration: float) -> Scenario:
     num_seen, num_heard = rng.integers((num_events + 1) // 2, num_events + 1, size=2)
     occurrences = []
     taken: dict[str, list[Interval]] = {label: [] for label in LABELS}
-    # In random order: later occurrences find shorter gaps, and length must not tell events from distractors.
+    # In random order: later occurrences get shorter gaps, and length must not distinguish events from distractors.
     for streams in rng.permutation(["both"] * num_events + ["seen"] * num_seen + ["heard"] * num_heard):
         for _ in range(50):  # tries
             label = LABELS[rng.integers(len(LABELS))]

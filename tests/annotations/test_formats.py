@@ -29,7 +29,7 @@ FOUND = Annotations(
 
 
 def without(annotations, what):
-    """Annotations as a format keeps them that cannot hold `what`."""
+    """Annotations without the contents in `what`, as a format that cannot hold them returns them."""
     videos = {}
     for video in annotations.videos.values():
         events = tuple(

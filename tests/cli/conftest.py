@@ -78,7 +78,7 @@ def write_features(tmp_path_factory):
 
 @pytest.fixture
 def run(capfd):
-    """`run("train", "--corpus", ...)`: the exit code of a command, what it printed and what it complained of.
+    """`run("train", "--corpus", ...)`: the exit code, the standard output and the standard error of a command.
 
     An option may be a dict of options and their values.
     """

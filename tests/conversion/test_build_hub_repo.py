@@ -64,7 +64,7 @@ def built(model, tmp_path_factory):
 
 
 def refusal(capsys, *words):
-    """The one line that is told of an error."""
+    """The error message of a command, one line."""
     assert script.main([str(word) for word in words]) == 1
     printed = capsys.readouterr()
     assert printed.out == "" and "Traceback" not in printed.err

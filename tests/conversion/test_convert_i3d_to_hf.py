@@ -1,6 +1,6 @@
 """The conversion of I3D, from the names and shapes of the public implementations to the outputs they give.
 
-How the reference was made is told in tests/encoders/fixtures/README.md.
+tests/encoders/fixtures/README.md describes how the reference was made.
 """
 
 import os

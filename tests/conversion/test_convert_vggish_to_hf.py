@@ -1,6 +1,6 @@
 """The conversion of VGGish, from the names and shapes of torchvggish to the outputs it gives.
 
-How the reference was made is told in tests/encoders/fixtures/README.md.
+tests/encoders/fixtures/README.md describes how the reference was made.
 """
 
 import os

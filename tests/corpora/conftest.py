@@ -14,7 +14,7 @@ def cache_of_datasets(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def spec():
-    """10 s hold 19 steps of this clock."""
+    """Feature spec whose grid has 19 steps in 10 s."""
     return FeatureSpec(
         FeatureGrid(10.0, stride=5, window=10), visual_size=6, audio_size=4, encoder=EncoderId("test", "1")
     )

@@ -270,7 +270,7 @@ def test_everything_wrong_with_the_files_of_a_corpus_is_found_at_once(corpus):
 
 
 def rewrite(path, changes):
-    """Change columns of a shard as no writer of this package would: `{name: function of the column's list}`."""
+    """Change columns of a shard as no writer of this package does: `{name: function of the column's list}`."""
     table = pq.read_table(path)
     for name, change in changes.items():
         field = table.schema.field(name)

@@ -27,7 +27,7 @@ def test_streams_that_do_not_fit_are_refused(visual, audio, message):
 
 
 class Counting:
-    """Says of each of 9 steps which one it is; `streams` are those that its files have."""
+    """Encoder of 9 steps, each with its index as feature; `streams` are the streams of its files."""
 
     feature_spec = FeatureSpec(GRID, 1, 1, EncoderId("counting", "1"))
 

@@ -23,7 +23,7 @@ def see(frames, num_steps):
 
 
 def hear(stretches, num_steps):
-    """The volume of each stretch, a second."""
+    """The volume of each piece of sound, one second long."""
     for _, stretch in zip(range(num_steps), stretches, strict=False):
         yield np.array([stretch.std()], np.float32)
 

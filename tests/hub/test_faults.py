@@ -97,7 +97,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def process(hub_of_module, environment, tmp_path_factory):
-    """`process(action, *words)`: what an action of `PROCESS` gave, printed, complained of and waited.
+    """`process(action, *words)`: result, output, errors and waits of an action of `PROCESS`.
 
     The actions run one after the other in one process of a user of the Hub; the time goes into its start.
     """

@@ -1,4 +1,4 @@
-"""Features of annotated videos, and that they are those of the script that RESULTS.md was first measured with."""
+"""Features of annotated videos, compared with those of the script that RESULTS.md was first measured with."""
 
 import pickle
 from dataclasses import replace

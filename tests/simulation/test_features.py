@@ -121,7 +121,7 @@ def test_a_linear_model_of_the_steps_knows_classes_it_was_trained_on_and_is_wors
     (features, classes), (test_features, test_classes) = steps_of(splits["train"]), steps_of(splits["test"])
 
     def correlation(channels, truth):
-        """Of a least-squares fit with the truth on held-out videos, mean over classes."""
+        """Correlation of a least-squares fit with the truth on held-out videos, mean over classes."""
         weights, *_ = np.linalg.lstsq(
             np.pad(features[:, channels], ((0, 0), (0, 1)), constant_values=1), truth, rcond=None
         )

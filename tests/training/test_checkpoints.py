@@ -102,7 +102,7 @@ def start(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(start, tmp_path_factory):
-    """The output of a run that was left alone."""
+    """The output of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     assert start(folder) == 0
     return folder

@@ -274,7 +274,7 @@ def test_computing_activations_again_changes_nothing_but_the_memory(tmp_path, si
 
 @pytest.fixture
 def fresh_accelerate():
-    """Accelerate lets a process choose its precision once."""
+    """Accelerate without state, before and after a test: a process can choose its precision only once."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

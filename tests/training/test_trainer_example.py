@@ -1,4 +1,4 @@
-"""The room README's example of `transformers.Trainer`, run as it stands there, but for one epoch."""
+"""The room README's example of `transformers.Trainer`, run unchanged except for one epoch."""
 
 import re
 from pathlib import Path

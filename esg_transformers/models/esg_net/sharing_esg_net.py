@@ -46,8 +46,7 @@ class ConfigWithCodeOnPush(CodeOnPush, PreTrainedConfig):
     auto_class = "AutoConfig"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # The package uses its own classes, and what it saves has no code beside it. Code that came from the Hub is
-        # saved by transformers with the rest.
+        # The package loads its own classes, so it saves no code. Code that came from the Hub is saved by transformers.
         if not __name__.startswith("transformers_modules."):
             kwargs.pop("auto_map", None)
             kwargs.pop("custom_pipelines", None)

@@ -1,4 +1,4 @@
-"""I3D's parts; that its outputs are those of the public implementations is tested with their conversion."""
+"""Parts of I3D; the tests of the conversion compare its outputs with the public implementations."""
 
 import pytest
 import torch

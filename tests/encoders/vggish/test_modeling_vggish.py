@@ -1,4 +1,4 @@
-"""VGGish's shapes and loading; that its outputs are those of the public one is tested with its conversion."""
+"""Shapes and loading of VGGish; the tests of the conversion compare its outputs with the public implementation."""
 
 import pytest
 import torch

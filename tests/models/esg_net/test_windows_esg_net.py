@@ -73,7 +73,7 @@ def test_no_more_of_a_video_is_asked_for_than_a_window_needs_to_know_that_it_is_
 
 
 def candidates(span, *rows):
-    """Of rows (start, end, score, class)."""
+    """Candidates of a window from rows (start, end, score, class)."""
     values = torch.tensor([row[:3] for row in rows]).reshape(-1, 3)
     return WindowCandidates(span, values[:, :2], values[:, 2], torch.tensor([row[3] for row in rows], dtype=torch.long))
 
