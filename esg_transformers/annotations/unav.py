@@ -30,9 +30,9 @@ def read_unav_annotations(
 
     Args:
         path: the JSON file.
-        label2id: class ids `0 ... C - 1` by label, if they are fixed by a model or another file. Labels then decide,
-            but the file's own ids must be consistent. By default the labels are those of the file, in the order of
-            `label_id`.
+        label2id: class ids `0 ... C - 1` by label, if they are fixed by a model or another file. They replace the
+            ids of the file, which must still be consistent. By default the labels are those of the file, in the order
+            of `label_id`.
         durations: seconds of videos by id, used if the file has no `"duration"`.
 
     Raises:

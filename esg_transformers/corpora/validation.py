@@ -161,7 +161,7 @@ def validate_corpus(
     """The valid annotations of a corpus folder, and its problems.
 
     Errors are shards that are missing, unreadable, or have another size, SHA-256, feature spec or labels than
-    corpus.json says; repeated video ids; the errors of events; and those of features (see `validate_features`). Files
+    corpus.json states; repeated video ids; the errors of events; and those of features (see `validate_features`). Files
     that are not part of the corpus are warnings.
 
     Args:

@@ -38,7 +38,7 @@ def write_corpus(
 
     The corpus is built in `.NAME.partial` beside `out_dir` and replaces it when complete. Its bytes do not depend on
     `num_workers`. After an interrupted build, even by `kill -9` or a full disk, the next build reuses the finished
-    shards of all splits that are `Resumable`, as far as their sources are the same, and gives the same bytes.
+    shards of all `Resumable` splits if their sources are unchanged, and gives the same bytes.
 
     Args:
         out_dir: the folder to make.

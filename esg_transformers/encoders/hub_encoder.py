@@ -375,7 +375,7 @@ def _picture_processor(model: str, folder: Path, is_video: bool) -> Callable[...
 
 def _fixed_seconds(extractor: Any) -> float | None:
     """Seconds to which a feature extractor pads or cuts every sound; `None` if it keeps their length."""
-    # Imported here: the import fails, even if torchaudio is not used, where that was built for another torch.
+    # Imported here: the import fails if torchaudio was built for another torch, even if torchaudio is not used.
     from transformers import ASTFeatureExtractor
 
     for samples in ("n_samples", "nb_max_samples"):  # Whisper; CLAP

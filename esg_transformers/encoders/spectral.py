@@ -252,7 +252,7 @@ def _interval_means(values: np.ndarray, begins: np.ndarray, ends: np.ndarray) ->
 def _mel_filters() -> np.ndarray:
     """Triangular filters of peak 1, equally wide on Slaney's mel scale from 30 Hz to 8 kHz, `(513, 64)`."""
     try:
-        # Imported here: the import fails, even if torchaudio is not used, where that was built for another torch.
+        # Imported here: the import fails if torchaudio was built for another torch, even if torchaudio is not used.
         from transformers.audio_utils import mel_filter_bank
     except OSError as error:
         raise ImportError(

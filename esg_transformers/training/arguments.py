@@ -83,7 +83,7 @@ class LocalizationTrainingArguments:
                 raise ValueError(f"`{name}` must be at least {LOWEST.get(name, 1)}; got {value}.")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"`warmup_epochs` ({self.warmup_epochs}) must be fewer than `epochs` ({self.epochs}), all together."
+                f"`warmup_epochs` ({self.warmup_epochs}) must be less than `epochs` ({self.epochs}), their total."
             )
         if self.ema_decay >= 1:
             raise ValueError(f"`ema_decay` must be below 1; got {self.ema_decay}.")

@@ -1,7 +1,7 @@
 """The conversion of UnAV checkpoints, from the names and shapes of a small model of the authors' code.
 
-Names and shapes are those of tests/models/unav/reference_outputs.npz (made as described beside it); the weights here are
-random. The tests there check the outputs.
+Names and shapes are those of tests/models/unav/reference_outputs.npz (made as described beside it); the weights here
+are random. The tests there check the outputs.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Checks of configurations and model inputs; each raises a ValueError that says what came and what was expected."""
+"""Checks of configurations and model inputs; each raises a ValueError that names what came and what was expected."""
 
 from typing import Any
 
