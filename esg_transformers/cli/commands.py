@@ -382,8 +382,7 @@ COMMANDS = {
     ),
     "corpus push": Command(
         "Push a corpus to the Hub as a dataset.\n\n"
-        "Nothing leaves the machine unless this command is run. The access token is that of `hf auth login`, or "
-        "HF_TOKEN.",
+        "No other command uploads a corpus. The access token is that of `hf auth login`, or HF_TOKEN.",
         _add_corpus_push,
     ),
     "annotations convert": Command(
@@ -393,8 +392,7 @@ COMMANDS = {
     ),
     "metric push": Command(
         'Push the metric to the Hub as a Space, for `evaluate.load("OWNER/NAME")`.\n\n'
-        "Nothing leaves the machine unless this command is run. The access token is that of `hf auth login`, or "
-        "HF_TOKEN.",
+        "No other command uploads the metric. The access token is that of `hf auth login`, or HF_TOKEN.",
         _add_metric_push,
     ),
 }

@@ -118,7 +118,7 @@ def error_analysis(
 
 
 def plot_error_analysis(analysis: dict[str, Any]) -> "Figure":
-    """A figure of the result of `error_analysis`: false positive profile, gains, and recall of groups of events.
+    """Plot of the result of `error_analysis`: false positive profile, gains, and recall of groups of events.
 
     >>> event = {"start": 0.0, "end": 4.0, "label": "alarm", "score": 0.7}
     >>> figure = plot_error_analysis(error_analysis([[event]], [[event]], [10.0]))

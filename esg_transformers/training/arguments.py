@@ -50,7 +50,7 @@ class LocalizationTrainingArguments:
 
     warmup_epochs: int = _option(5, "epochs in which the learning rate rises linearly from 0")
     epochs: int = _option(45, "epochs in all, warm-up included; after warm-up the rate falls to 0 as a cosine")
-    min_epoch_steps: int = _option(1, "least number of steps in an epoch; a small set is repeated to reach it")
+    min_epoch_steps: int = _option(1, "least optimizer steps in an epoch; a small set is repeated to reach them")
     patience: int = _option(0, "epochs without a better score after which training stops; 0: never")
     learning_rate: float = _option(1e-4, "highest learning rate of AdamW")
     body_learning_rate_scale: float = _option(1.0, "factor on the learning rate, but for heads and class weights")
@@ -65,7 +65,7 @@ class LocalizationTrainingArguments:
     num_workers: int = _option(0, "processes that read the corpus, for each training process")
     mixed_precision: str = _option("auto", "no, fp16 or bf16; auto: the setting of `accelerate launch`, or else no")
     gradient_checkpointing: bool = _option(False, "recompute activations in the backward pass, to save memory")
-    checkpoint_steps: int = _option(500, "steps between two checkpoints; each epoch ends with one as well")
+    checkpoint_steps: int = _option(500, "optimizer steps between two checkpoints; each epoch ends with one as well")
     keep_checkpoints: int = _option(2, "checkpoints to keep")
     tracker: str = _option("auto", f"{', '.join(TRACKERS[1:])}; auto: tensorboard if it is installed")
     seed: int = _option(0, "seed of all random numbers")
@@ -83,7 +83,7 @@ class LocalizationTrainingArguments:
                 raise ValueError(f"`{name}` must be at least {LOWEST.get(name, 1)}; got {value}.")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"`warmup_epochs` ({self.warmup_epochs}) must be less than `epochs` ({self.epochs}), their total."
+                f"`warmup_epochs` ({self.warmup_epochs}) must be less than `epochs` ({self.epochs}), the total."
             )
         if self.ema_decay >= 1:
             raise ValueError(f"`ema_decay` must be below 1; got {self.ema_decay}.")

@@ -13,7 +13,7 @@ STEPS_SORTED_TOGETHER = 32  # more means less padding, but less random batches
 
 
 class TrainingBatches(torch.utils.data.Sampler[list[int]]):
-    """Batch sampler: a new order every epoch, batches of similar length, each step divided among the processes.
+    """Batch sampler: a new order every epoch, batches of similar length, each optimizer step divided among processes.
 
     Videos are shuffled, sorted by length within groups of `STEPS_SORTED_TOGETHER` steps, cut into steps of
     `batch_size * num_processes * accumulation` videos, and the steps are shuffled. As in UnAV (drop_last), a remainder
@@ -64,7 +64,7 @@ class TrainingBatches(torch.utils.data.Sampler[list[int]]):
                 yield part.tolist()
 
     def steps(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """Indices of the videos of every step of an epoch, for all processes together."""
+        """Indices of the videos of every optimizer step of an epoch, for all processes together."""
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(self.num_videos)
         parts = self.accumulation * self.num_processes
