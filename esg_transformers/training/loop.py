@@ -236,9 +236,9 @@ def window_steps_for(longest_crop: int, pyramid_levels: int) -> int:
     """Feature steps of an inference window for a model that was trained on crops of up to `longest_crop` steps.
 
     A multiple of the distance between points of the coarsest level, and at least that distance longer than the crops.
-    Much longer windows are no better: on simulated clips joined to one video (`tests/benchmarks/localization.py`),
-    windows of six times the length of the crops gave the same score after one training and two points less after
-    another, and the whole video in one window a fifth less.
+    Much longer windows are no better. On simulated clips joined to one video (`tests/benchmarks/localization.py`),
+    windows six times as long as the crops scored the same after one training and two points less after another; the
+    whole video in one window scored a fifth less.
 
     >>> window_steps_for(224, pyramid_levels=6), window_steps_for(79, pyramid_levels=6)
     (256, 128)
