@@ -26,7 +26,7 @@ class EventCorpus(torch.utils.data.Dataset[Example]):
 
     Attributes:
         labels (`tuple[str, ...]`): class names by id.
-        feature_spec (`FeatureSpec`): clock, channels and encoder of the features.
+        feature_spec (`FeatureSpec`): time grid, channels and encoder of the features.
         video_ids (`tuple[str, ...]`): the id of each video.
         durations (`tuple[float, ...]`): seconds of each video.
 

@@ -27,7 +27,7 @@ def describe(annotations: Annotations, grid: FeatureGrid | None = None, num_leve
 
     Args:
         annotations: annotations of any videos.
-        grid: clock of their features; with it the result has `reach`.
+        grid: time grid of their features; with it the result has `reach`.
         num_levels: levels of the temporal pyramid, for `reach`.
 
     Returns:
@@ -98,7 +98,7 @@ def pyramid_reach(annotations: Annotations, grid: FeatureGrid, num_levels: int) 
 
     Args:
         annotations: annotations of any videos.
-        grid: clock of their features.
+        grid: time grid of their features.
         num_levels: levels of the pyramid, >= 1.
 
     Returns:

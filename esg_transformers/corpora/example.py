@@ -43,7 +43,7 @@ class VideoDataset(Protocol):
 
     @property
     def feature_spec(self) -> FeatureSpec:
-        """Clock, channels and encoder of the features."""
+        """Time grid, channels and encoder of the features."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class ExampleList:
     Args:
         examples: the examples.
         labels: class names by id.
-        feature_spec: clock, channels and encoder of their features.
+        feature_spec: time grid, channels and encoder of their features.
 
     >>> spec = FeatureSpec(FeatureGrid(2.0, 1, 1), visual_size=3, audio_size=2)
     >>> features = {"visual_features": np.zeros((8, 3)), "audio_features": None}
@@ -119,7 +119,7 @@ def check_features(features: np.ndarray, size: int, grid: FeatureGrid, duration:
     Args:
         features: the array.
         size: expected channels.
-        grid: expected clock.
+        grid: expected time grid.
         duration: seconds of the video.
 
     Raises:

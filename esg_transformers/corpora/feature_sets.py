@@ -1,4 +1,4 @@
-"""Feature sets: names, channels and clocks of feature files, published ones and your own."""
+"""Feature sets: names, channels and time grids of feature files, published ones and your own."""
 
 import os
 from dataclasses import dataclass, fields
@@ -17,13 +17,13 @@ class FeatureSet:
 
     Args:
         name: name of the encoders that made the features.
-        grid: clock of the features.
+        grid: time grid of the features.
         visual_suffixes: suffixes of the files of the visual stream, in the order of its channels.
         audio_suffixes: suffixes of the files of the audio stream, in the order of its channels.
         visual_size: channels of the visual stream.
         audio_size: channels of the audio stream.
         version: version of the encoders.
-        audio_grid: clock of the audio stream, if it differs from `grid`.
+        audio_grid: time grid of the audio stream, if it differs from `grid`.
 
     Raises:
         ValueError: if a stream has no files or channels, or a suffix contains a path.
@@ -40,7 +40,7 @@ class FeatureSet:
 
     @property
     def feature_spec(self) -> FeatureSpec:
-        """Clock, channels and encoder of the features; of two clocks, that of the visual stream."""
+        """Time grid, channels and encoder of the features; of two grids, that of the visual stream."""
         return FeatureSpec(self.grid, self.visual_size, self.audio_size, EncoderId(self.name, self.version))
 
     def __post_init__(self) -> None:

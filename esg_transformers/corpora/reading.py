@@ -12,7 +12,7 @@ from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
 
 def read_corpus_annotations(folder: str | os.PathLike[str]) -> tuple[Annotations, FeatureGrid]:
-    """The annotations of a corpus and the clock of its features, without reading the features.
+    """The annotations of a corpus and the time grid of its features, without reading the features.
 
     Raises:
         FileNotFoundError: if `folder` is not a corpus, or a shard is missing.

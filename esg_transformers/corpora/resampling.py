@@ -1,4 +1,4 @@
-"""Resampling of features from one clock to another."""
+"""Resampling of features from one time grid to another."""
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ def resample_features(features: np.ndarray, grid: FeatureGrid, to: FeatureGrid, 
 
     Args:
         features: floats `(T, channels)`, T >= 1.
-        grid: clock of `features`.
-        to: clock of the result.
+        grid: time grid of `features`.
+        to: time grid of the result.
         num_steps: steps of the result, >= 0; `to.num_steps(duration)` fit in a video.
 
     Returns:

@@ -17,7 +17,7 @@ class AudioVisualFeatures:
     Args:
         visual (`np.ndarray` of shape `(T, Dv)`, float32): `None` for a file without pictures.
         audio (`np.ndarray` of shape `(T, Da)`, float32): `None` for a file without sound.
-        grid (`FeatureGrid`): the clock of both.
+        grid (`FeatureGrid`): time grid of both.
         duration (`float`): seconds of the whole file.
 
     Raises:

@@ -101,7 +101,7 @@ def picture_features(frames: Iterable[np.ndarray], num_steps: int, grid: Feature
         frames: uint8 `(64, 96, 3)` RGB pictures at `grid.frame_rate`, at least one; each is read once, when needed. The
             last one is repeated at the end.
         num_steps: number of features.
-        grid: the clock of the features; its window holds at least 2 frames.
+        grid: time grid of the features; its window holds at least 2 frames.
 
     Yields:
         float32 `(175,)` for each step, within about [-3, 5], in the order of `SpectralEncoder`: statistic by statistic,
@@ -133,7 +133,7 @@ def sound_features(pieces: Iterable[np.ndarray], num_steps: int, grid: FeatureGr
     Args:
         pieces: consecutive float32 `(S,)` in [-1, 1], 16 kHz, mono; each is read once, when needed. Silence follows.
         num_steps: number of features.
-        grid: the clock of the features; its window lasts 0.1 s or longer.
+        grid: time grid of the features; its window lasts 0.1 s or longer.
 
     Yields:
         float32 `(195,)` for each step, within about [-4, 4], in the order of `SpectralEncoder`: statistic by statistic,

@@ -33,7 +33,7 @@ def encode_in_blocks(
 
     Args:
         source: path of a media file, or its content.
-        grid: the clock of the features.
+        grid: time grid of the features.
         num_steps: steps of a block, >= 1; the last block may have fewer.
         see: visual network: takes pictures, uint8 `(H, W, 3)` at the frame rate of the grid, and the number of steps;
             yields float32 `(Dv,)` for each step. `None` if the encoder has no visual network.

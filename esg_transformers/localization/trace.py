@@ -22,7 +22,7 @@ class Trace:
     """Intermediate outputs for one video of T steps; a model with S semantic stages, N layers of MoDE and E experts.
 
     Args:
-        grid (`FeatureGrid`): clock of the steps: step `t` is centred at `grid.to_seconds(t)`.
+        grid (`FeatureGrid`): time grid of the steps: step `t` is centred at `grid.to_seconds(t)`.
         labels (`tuple[str, ...]`): the C class names by id.
         semantic (`np.ndarray` of shape `(S, 3, T, C)`, float16):
             Probability of each class, by stage and stream (see `STREAMS`); `None` without ESI.

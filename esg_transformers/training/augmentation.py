@@ -32,7 +32,7 @@ def random_crop(
 
     Args:
         example: see `Example`.
-        grid: the clock of its features.
+        grid: time grid of its features.
         max_steps: steps of the longest crop, >= 1.
         generator: source of random numbers.
         keep_ratio: least share of an event that must be left, in (0, 1].
@@ -87,7 +87,7 @@ def random_stretch(example: Example, grid: FeatureGrid, stretch: float, generato
 
     Args:
         example: see `Example`.
-        grid: the clock of its features, and of the result's.
+        grid: time grid of its features, and of the result's.
         stretch: >= 0; 0.25 gives 0.8 to 1.25 times the duration.
         generator: source of random numbers.
 
@@ -128,7 +128,7 @@ class TrainingCrops(Dataset[Example]):
 
     Args:
         dataset: of the examples.
-        grid: the clock of their features.
+        grid: time grid of their features.
         max_steps: steps of the longest crop.
         seed: of the random numbers.
         stretch: see `random_stretch`.

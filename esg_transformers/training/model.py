@@ -45,7 +45,7 @@ def check_dataset(name: str, dataset: VideoDataset, model: PreTrainedModel, proc
         processor: of the model.
 
     Raises:
-        ValueError: naming the difference in clock, channels, encoder or classes.
+        ValueError: naming the difference in time grid, channels, encoder or classes.
     """
     processor.feature_spec.check(dataset.feature_spec, name)
     config = model.config

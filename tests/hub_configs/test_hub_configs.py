@@ -221,9 +221,9 @@ def test_a_card_tells_the_features_and_the_grid(name):
     else:
         grid, features = config.feature_grid, f": {config.visual_size} visual and {config.audio_size} audio channels"
         assert rows["classes"].startswith(str(config.num_labels))
-    sees = grid.window / grid.frame_rate
+    covers = grid.window / grid.frame_rate
     assert features in rows["features"]
-    assert rows["feature grid"] == f"{grid}: one feature every {grid.step:g} s that sees {sees:g} s"
+    assert rows["feature grid"] == f"{grid}: one feature every {grid.step:g} s that covers {covers:g} s"
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -58,7 +58,7 @@ class VggishProcessor(ProcessorMixin, CodeOnPush):
     Args:
         hop_seconds (`float`, *optional*, defaults to 0.32):
             Seconds from a patch to the next, a multiple of 0.01. VGGish was published with 0.96. The features of
-            UnAV-100 have 0.32, the stride of its I3D features, so that both streams have one clock (its author in
+            UnAV-100 have 0.32, the stride of its I3D features, so that both streams have one grid (its author in
             github.com/ttgeng233/UnAV/issues/7).
 
     Raises:
