@@ -192,7 +192,7 @@ def travelling_code(hub_config: Path) -> dict[str, str]:
     """Code of the modules named in `auto_map` and `custom_pipelines`, and of those they import, by file name.
 
     Raises:
-        ValueError: if no module is named, or one that cannot travel to the Hub.
+        ValueError: if no module is named, or one that cannot be pushed to the Hub.
     """
     package = Path(esg_transformers.__file__).parent
     sources = {path.stem: path for kind in ("models", "encoders") for path in package.glob(f"{kind}/*/[a-z]*_*.py")}

@@ -34,7 +34,7 @@ RENAMES: Renames = (
     (r"^backbone\.embd_norm_A\.(\d+)\.", r"audio_stream.embeddings.\1.norm."),
     (r"^backbone\.self_att_V\.", "visual_stream.blocks."),
     (r"^backbone\.self_att_A\.", "audio_stream.blocks."),
-    # pyramid, whose level 0 stands apart in UnAV
+    # pyramid; in UnAV level 0 has names of its own
     (r"^backbone\.ori_cross_att_Va\.", "pyramid.0.visual."),
     (r"^backbone\.ori_cross_att_Av\.", "pyramid.0.audio."),
     (r"^backbone\.cross_att_Va\.(\d+)\.", lambda match: f"pyramid.{int(match[1]) + 1}.visual."),

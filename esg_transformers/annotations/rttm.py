@@ -22,7 +22,7 @@ def scan_rttm(reading: AnnotationReading) -> Annotations:
     `SPEAKER file channel start duration <NA> <NA> label confidence <NA>`, in seconds. The confidence is the score;
     the channel is ignored. Lines of other types are ignored with a warning, and comments (`;;`) silently, except for
     `;; no events: FILE`, which `write_rttm` writes for videos without events. Labels have `_` for a space; a label
-    that stands with spaces in `reading.label2id` gets them back.
+    that has spaces in `reading.label2id` gets them back.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -57,7 +57,7 @@ def write_rttm(annotations: Annotations, path: str | os.PathLike[str]) -> None:
     """Write an RTTM file that `scan_rttm` reads back; replaces an existing file in one step.
 
     Spaces in labels become `_`; they come back only if `label2id` is passed when reading. The format holds no
-    durations of videos and no splits. Videos without events stand in comments, which other readers ignore.
+    durations of videos and no splits. Videos without events are listed in comments, which other readers ignore.
 
     Raises:
         ValueError: if a video id has a space, or two labels would be written alike.

@@ -49,7 +49,7 @@ def event_problem(start: Any, end: Any, label: Any, score: Any, duration: float 
     """The first rule that an event breaks, as kind and message of a `Problem`; None for a valid event.
 
     Args:
-        start: of any type, as it stands in the file; so are `end`, `label` and `score`.
+        start, end, label, score: of any type, as read from the file.
         duration: of the video in seconds; None if unknown.
 
     >>> event_problem(3.0, 2.0, "alarm", None, duration=10.0)

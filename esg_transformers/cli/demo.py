@@ -110,7 +110,7 @@ def _evaluate(folder: Path, dataset: VideoDataset) -> dict[str, Any]:
 
 
 def _showpiece(annotations_path: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Test clip with the most true events, and these events. The found events play no part in the choice."""
+    """Test clip with the most true events, and these events. The choice does not depend on the found events."""
     videos = read_unav_annotations(annotations_path).split("test").videos.values()
     video = max(videos, key=lambda x: len(x.events))
     return video.video_id, [{"start": e.start, "end": e.end, "label": e.label} for e in video.events]

@@ -102,7 +102,7 @@ class LocalizationTrainingArguments:
 
         Args:
             path: of the file.
-            given: settings that win over those of the file.
+            given: settings that override those of the file.
             defaults: settings that neither of them names.
 
         Raises:
@@ -146,7 +146,7 @@ FINETUNING = LocalizationTrainingArguments(
 def add_settings(parser: argparse.ArgumentParser, defaults: LocalizationTrainingArguments) -> None:
     """Add an option for each training setting, and `--config` for a file of settings."""
     group = parser.add_argument_group("training")
-    group.add_argument("--config", metavar="FILE", help="settings in YAML or JSON; options given here win over it")
+    group.add_argument("--config", metavar="FILE", help="settings in YAML or JSON; options given here override it")
     for setting in fields(defaults):
         default = getattr(defaults, setting.name)
         group.add_argument(

@@ -1,1 +1,1 @@
-"""I3D: the files that travel to the Hub; they import only each other and files of `models/esg_net` that travel."""
+"""I3D: files that are pushed to the Hub; they import only each other and files of `models/esg_net`."""

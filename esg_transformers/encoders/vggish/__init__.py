@@ -1,1 +1,1 @@
-"""VGGish: the files that travel to the Hub; they import only each other and files of `models/esg_net` that travel."""
+"""VGGish: files that are pushed to the Hub; they import only each other and files of `models/esg_net`."""

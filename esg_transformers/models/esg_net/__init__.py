@@ -1,1 +1,1 @@
-"""ESG-Net and the parts that networks share: files that travel to the Hub and import only their siblings."""
+"""ESG-Net and the parts that networks share: files that are pushed to the Hub and import only their siblings."""

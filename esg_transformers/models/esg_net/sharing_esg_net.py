@@ -19,7 +19,7 @@ from transformers.utils.hub import PushToHubMixin
 
 TASK = "audio-visual-event-localization"
 PIPELINE = "pipeline_esg_net.EsgNetPipeline"
-# Imports from a sibling, and from another module of the package that travels as well.
+# Imports from a sibling, and from another module of the package that is pushed as well.
 TRAVELLING_IMPORT = re.compile(r"^from (\.|esg_transformers\.(?:\w+\.)*)(\w+) import ", flags=re.MULTILINE)
 
 
