@@ -39,7 +39,7 @@ def write_folder(
         output: the new folder; it appears when it is complete.
         model: the model that gets the weights.
         processor: its processor.
-        weights: as published; they must be exactly the tensors of the model.
+        weights: the published weights; they must be exactly the tensors of the model.
         renames: rules from the published names to those of the model.
         card: text of README.md.
         verify: load the folder in a fresh process, compare every tensor, and predict from noise.

@@ -47,7 +47,7 @@ class Annotations:
     """Annotated videos and their classes.
 
     Args:
-        videos: by video id.
+        videos: the videos by id.
         labels: class names in the order of their ids.
 
     Raises:

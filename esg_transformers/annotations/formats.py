@@ -33,7 +33,7 @@ class Format:
 
     Args:
         layout: name of its files in messages.
-        suffix: of its files; formats with one suffix are distinguished by the content of the file.
+        suffix: suffix of its files; formats with one suffix are distinguished by the content of the file.
         scan: reads a file into an `AnnotationReading` and returns the valid part; None if the format is only written.
         write: writes `Annotations` to a path.
         loses: contents that it cannot hold, of `"scores"`, `"durations"` and `"splits"`.

@@ -50,7 +50,7 @@ def event_problem(start: Any, end: Any, label: Any, score: Any, duration: float 
 
     Args:
         start, end, label, score: of any type, as read from the file.
-        duration: of the video in seconds; None if unknown.
+        duration: seconds of the video; None if unknown.
 
     >>> event_problem(3.0, 2.0, "alarm", None, duration=10.0)
     ('bad event', 'needs 0 <= start < end')

@@ -30,7 +30,7 @@ def open_encoder(
 
     Args:
         arguments: options of `add_encoder_options` that `check_encoder` accepts.
-        grid: of the features; by default that of the encoder.
+        grid: feature grid; by default that of the encoder.
         device: where its networks run; the CPU by default.
 
     Raises:

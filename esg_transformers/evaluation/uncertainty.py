@@ -46,7 +46,7 @@ def bootstrap_map(
         predictions, references, tiou_thresholds: as in `mean_average_precision`.
         num_resamples: number of draws; large enough that one is expected beyond either end of the interval.
         confidence: share of resamples within the interval, in (0, 1).
-        seed: of the draws; equal seeds draw equal videos.
+        seed: seed of the draws; equal seeds draw equal videos.
 
     Returns:
         `[low, high]` in place of each number: `"average_map"`, `"mAP@0.1"`, ..., and of each label in `"per_class"`.
@@ -93,8 +93,8 @@ def compare_map(
     `min(1, 2 * (1 + number) / (1 + num_resamples))`.
 
     Args:
-        predictions: of the first model, as in `mean_average_precision`.
-        others: of the second model, for the same videos in the same order.
+        predictions: those of the first model, as in `mean_average_precision`.
+        others: those of the second model, for the same videos in the same order.
         references, num_resamples, confidence, seed, tiou_thresholds: as in `bootstrap_map`.
 
     Returns:

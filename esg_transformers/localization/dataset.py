@@ -50,7 +50,7 @@ def localize_dataset(
 
     Args:
         model: in any mode; it runs in evaluation mode and is left in the mode it had.
-        processor: of the model.
+        processor: processor of the model.
         dataset: its items are examples, see [`Example`].
         accelerator: device and processes to run on.
         batch_size: videos, or windows of long videos, in one forward pass.

@@ -60,7 +60,7 @@ def localize_files(
         on_result: called with every new result, before it is written.
         details: of "trace" and "waveform" (see `LocalizedVideo`), those that `on_result` gets with each result, under
             these names. They are neither written nor returned.
-        settings: of the pipeline: `threshold`, `top_k`, `merge_gap`, `min_duration`.
+        settings: settings of the pipeline: `threshold`, `top_k`, `merge_gap`, `min_duration`.
 
     Returns:
         A result for each file in the order of `paths`: `{"video": file name, "duration": seconds, "streams": those of
@@ -140,7 +140,7 @@ class _Job:
         device: device of the model; by default that of `transformers.pipeline`.
         encoder: as given to `localize_files`.
         details: as given to `localize_files`.
-        settings: of the pipeline, those that are not None.
+        settings: settings of the pipeline that are not None.
     """
 
     model: Path

@@ -216,7 +216,7 @@ def open_localizer(
 
     Args:
         model: folder of a trained model, or a model.
-        processor: of the model; by default that of its folder.
+        processor: processor of the model; by default that of its folder.
         encoder: encoder for files; by default the one that the processor names.
         device: device of the model; by default that of `transformers.pipeline`.
     """

@@ -101,7 +101,7 @@ class LocalizationTrainingArguments:
         """Settings from a YAML or JSON file of `name: value`.
 
         Args:
-            path: of the file.
+            path: path of the file.
             given: settings that override those of the file.
             defaults: settings that neither of them names.
 

@@ -127,10 +127,10 @@ class TrainingCrops(Dataset[Example]):
     numbers of an example depend on the seed, the epoch and its index alone, not on the process or the order.
 
     Args:
-        dataset: of the examples.
+        dataset: data set of the examples.
         grid: time grid of their features.
         max_steps: steps of the longest crop.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
         stretch: see `random_stretch`.
         repeats: crops of each example in an epoch; the length of this data set is that many times the length of
             `dataset`.

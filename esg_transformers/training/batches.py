@@ -25,7 +25,7 @@ class TrainingBatches(torch.utils.data.Sampler[list[int]]):
         lengths: `(N,)`, feature steps of each video.
         batch_size: videos of one batch of one process.
         accumulation: batches whose gradients make one step.
-        seed: of the order.
+        seed: seed of the order.
         num_processes: processes that share a step.
         process_index: this one among them.
 

@@ -16,7 +16,7 @@ def save_thresholds(model: str | os.PathLike[str], points: Mapping[str, Operatin
 
     Args:
         model: the folder.
-        points: by class, as `choose_thresholds` returns them.
+        points: operating points by class, as `choose_thresholds` returns them.
 
     Raises:
         FileNotFoundError: if the folder holds no processor.

@@ -43,15 +43,15 @@ def model_card(
     """Model card of a fine-tuned model, as the README.md of its folder.
 
     Args:
-        name: of the model.
+        name: name of the model.
         base_model: folder, or repository on the Hub, of the model that it was fine-tuned from.
         known_labels: classes that the base model knew.
         corpus: name of the corpus that it was trained on.
-        annotations: of that corpus, all splits.
-        encoder: of the features; None if not known.
+        annotations: annotations of that corpus, all splits.
+        encoder: encoder of the features; None if unknown.
         metrics: `mean_average_precision` of each scored split; the epoch was chosen on `validation`.
-        thresholds: by class, as chosen on the validation split.
-        settings: of the training run.
+        thresholds: operating points by class, chosen on the validation split.
+        settings: settings of the training run.
     """
     known = f"It knew {', '.join(known_labels)} before." if known_labels else "It knew none of the classes before."
     name_and_version = ("not known", "not known") if encoder is None else (encoder.name, encoder.version)

@@ -39,13 +39,13 @@ class Checkpoints:
     seed and the number of the step.
 
     Args:
-        folder: of the checkpoints; created with the first.
+        folder: folder of the checkpoints; created with the first.
         run: settings that identify the run, of types that JSON has; checkpoints with other settings are not used.
         keep: number of checkpoints to keep.
         accelerator: the one that prepared `model` and `optimizer`.
-        model: as it is trained.
-        optimizer: as prepared.
-        average: of the model's weights.
+        model: the prepared model.
+        optimizer: the prepared optimizer.
+        average: running average of the model's weights.
     """
 
     def __init__(

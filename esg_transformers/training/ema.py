@@ -15,7 +15,7 @@ class AveragedWeights:
     first step on (libs/utils/train_utils.py, commit 1609deb). Buffers and frozen parameters are not averaged.
 
     Args:
-        model: as it is trained: prepared by Accelerate, its parameters sharded or not.
+        model: the model in training, prepared by Accelerate; its parameters may be sharded.
         decay: in [0, 1).
     """
 

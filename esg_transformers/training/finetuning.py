@@ -30,7 +30,7 @@ class Finetuned:
     """Results of a fine-tuning run.
 
     Args:
-        progress: of the training run.
+        progress: progress of the training run.
         known_labels: classes that the base model knew, in the order of the corpus; they kept their weights.
         metrics: `mean_average_precision` of the validation split and, if the corpus has one, of the test split; splits
             without events are left out.

@@ -15,7 +15,7 @@ def add_lora(model: PreTrainedModel, rank: int) -> None:
 
     Args:
         model: not yet prepared for training.
-        rank: of the adapters; `lora_alpha` equals it, so that the scale of the adapters is 1.
+        rank: rank of the adapters; `lora_alpha` equals it, so that the scale of the adapters is 1.
 
     Raises:
         ImportError: if PEFT is not installed.

@@ -21,7 +21,7 @@ def new_model(
     Args:
         dataset: its `labels` and `feature_spec` are used.
         size: see `EsgNetConfig.of_size`.
-        seed: of the weights.
+        seed: seed of the random weights.
         **fields: fields of `EsgNetConfig` that replace those of the size.
     """
     config = EsgNetConfig.of_size(
@@ -39,10 +39,10 @@ def check_dataset(name: str, dataset: VideoDataset, model: PreTrainedModel, proc
     """Check that a data set has the features and classes of a model.
 
     Args:
-        name: of the data set, for the error message.
+        name: name of the data set in the error message.
         dataset: its `labels` and `feature_spec` are used.
         model: to be trained or scored on it.
-        processor: of the model.
+        processor: processor of the model.
 
     Raises:
         ValueError: naming the difference in time grid, channels, encoder or classes.
@@ -82,7 +82,7 @@ def with_labels(model: PreTrainedModel, labels: Sequence[str], seed: int = 0) ->
     Args:
         model: a trained model.
         labels: class names by id.
-        seed: of the new weights.
+        seed: seed of the new weights.
 
     Returns:
         The new model, in evaluation mode, and the classes that `model` knows, in the order of `labels`.
@@ -119,7 +119,7 @@ def freeze(model: PreTrainedModel, names: Sequence[str]) -> None:
 
     Args:
         model: not yet prepared for training.
-        names: of modules or parameters, as in `model.named_modules()` and `model.named_parameters()`; a module includes
+        names: modules or parameters, as in `model.named_modules()` and `model.named_parameters()`; a module includes
             all parameters below it.
 
     Raises:

@@ -23,9 +23,9 @@ class TrainingSteps:
 
     Args:
         accelerator: the one that prepared `model` and `optimizer`.
-        model: as it is trained.
-        optimizer: as prepared, with the groups of [`parameter_groups`].
-        average: of the model's weights; updated by each step.
+        model: the model in training, prepared by `accelerator`.
+        optimizer: the prepared optimizer, with the groups of [`parameter_groups`].
+        average: running average of the model's weights; updated by each step.
         arguments: settings of the run.
         steps_per_epoch: optimizer steps of one epoch.
     """
