@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+from pathlib import Path
 
+TESTS = Path(__file__).parent
 _home = tempfile.TemporaryDirectory(prefix="esg-transformers-tests-")  # removed when the interpreter ends
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -93,3 +95,13 @@ def small_model(simulated):
     sizes = {"hidden_size": 32, "intermediate_size": 32, "semantic_size": 16, "head_size": 32, "event_slot_size": 8}
     fewer = {"num_attention_heads": 2, "pyramid_levels": 4, "num_dependency_layers": 1, "num_experts": 2}
     return lambda **fields: new_model(simulated(0), "tiny", seed=0, **(sizes | fewer | fields))
+
+
+SLOW_ROOMS = ("conversion", "hub", "hub_configs")  # nearly all of their tests start processes or make models
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of whole folders as slow; elsewhere tests carry the mark themselves."""
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in SLOW_ROOMS:
+            item.add_marker("slow")

@@ -9,6 +9,8 @@ import pytest
 
 from esg_transformers.workers import ignoring_interrupts, spawn_context
 
+pytestmark = pytest.mark.slow
+
 # A worker that would sleep for a minute; its parent prints the worker's process id.
 PARENT = """
 import time

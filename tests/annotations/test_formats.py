@@ -133,6 +133,7 @@ def test_durations_splits_and_classes_can_be_given_when_reading(tmp_path):
         read_annotations(path, label2id={"speech": 0})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not UNAV100.is_file(), reason="the UnAV-100 annotation file is not beside the repository")
 def test_the_published_annotations_come_back_from_csv_as_they_were(tmp_path):
     annotations = read_annotations(UNAV100)

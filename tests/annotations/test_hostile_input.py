@@ -16,6 +16,8 @@ from esg_transformers.annotations.events import AnnotatedVideo, Annotations, Eve
 from esg_transformers.annotations.formats import FORMATS, read_annotations, scan_annotations, write_annotations
 from esg_transformers.annotations.values import is_safe_video_id
 
+pytestmark = pytest.mark.slow
+
 READERS = [name for name, form in FORMATS.items() if form.scan is not None]
 JSON_READERS = [name for name in READERS if FORMATS[name].suffix == ".json"]
 LABEL2ID = {"barking": 0, "alarm": 1}

@@ -118,6 +118,7 @@ def test_other_files_are_refused(path):
         read_unav_annotations(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not UNAV100.is_file(), reason="the UnAV-100 annotation file is not beside the repository")
 def test_the_published_file_is_read_whole_and_written_as_it_was(path):
     annotations = read_unav_annotations(UNAV100)

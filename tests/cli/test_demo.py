@@ -9,6 +9,8 @@ from esg_transformers.cli import demo
 from esg_transformers.corpora.dataset import EventCorpus
 from esg_transformers.simulation.clips import make_workshop_clips
 
+pytestmark = pytest.mark.slow
+
 
 def times_of(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

@@ -18,6 +18,8 @@ from esg_transformers.simulation.picture import FRAME_RATE, HEIGHT, WIDTH
 from esg_transformers.simulation.sound import SAMPLING_RATE
 from esg_transformers.training.model import new_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):

@@ -54,6 +54,7 @@ def test_settings_come_from_a_file_and_options_win(run, refused, corpus, tmp_pat
     assert "unknown setting 'epoch'; did you mean 'epochs'?" in refused("train", options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature_set", ["i3d-vggish", "one-peace"])
 def test_the_published_feature_files_are_trained_on(run, write_features, feature_set, tmp_path):
     source = write_features(feature_set)

@@ -61,6 +61,8 @@ from esg_transformers.media.container import probe
 from esg_transformers.media.video import read_frames
 from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 
+pytestmark = pytest.mark.slow
+
 GRID = FeatureGrid(frame_rate=8, stride=4, window=4)  # window g: seconds 0.5 g to 0.5 g + 0.5
 SECONDS = 5
 NUM_STEPS = 10

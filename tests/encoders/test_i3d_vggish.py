@@ -15,6 +15,8 @@ from esg_transformers.encoders.i3d_vggish import I3dVggishEncoder, pad_to_multip
 from esg_transformers.media.audio import read_waveform
 from esg_transformers.media.video import read_frames
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 1.28  # 32 frames: windows from frame 0 and from frame 8
 
 

@@ -85,6 +85,7 @@ print(json.dumps(metric.compute()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [([0, 2], [1]), ([0, 1, 2], [1])], ids=["each video once", "one video twice"])
 def test_two_operating_system_processes_are_scored_as_one(tmp_path, shares):
     # Process 0 comes first, as in `evaluate`; a sampler that fills the last batch gives one video to both.

@@ -20,6 +20,8 @@ from esg_transformers.localization.pipeline import TASK, open_localizer
 from esg_transformers.simulation.clips import make_workshop_clips
 from esg_transformers.training.model import new_model
 
+pytestmark = pytest.mark.slow
+
 ENCODER = SpectralEncoder()
 
 

@@ -14,6 +14,8 @@ from esg_transformers.media.audio import MAX_JITTER, read_waveform
 from esg_transformers.media.container import probe
 from esg_transformers.media.video import read_frames
 
+pytestmark = pytest.mark.slow
+
 EVENTS = np.array([(0.4, 0.6), (1.4, 1.6)])  # seconds
 FRAME_TIMES = range(0, 2000, 40)  # milliseconds
 TOLERANCE = 0.021  # seconds; pictures are looked at every 0.02 s

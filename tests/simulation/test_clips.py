@@ -13,6 +13,8 @@ from esg_transformers.simulation.picture import FRAME_RATE, HEIGHT, WIDTH, rende
 from esg_transformers.simulation.scenario import Interval, Occurrence, Scenario
 from esg_transformers.simulation.sound import ALARM_BAND, SAMPLING_RATE, render_sound
 
+pytestmark = pytest.mark.slow
+
 NOTHING = Scenario(4.0, ())
 ALARM = Scenario(4.0, (Occurrence("alarm", seen=Interval(1.0, 3.0), heard=Interval(1.5, 3.5)),))
 
@@ -58,7 +60,6 @@ def test_a_failed_write_leaves_no_file_and_keeps_the_one_that_was_there(tmp_path
     assert (tmp_path / "old.mp4").read_bytes() == b"complete"
 
 
-@pytest.mark.slow
 def test_a_killed_write_leaves_no_mp4(tmp_path):
     def frames():
         for _ in range(50):
@@ -74,7 +75,6 @@ def test_a_killed_write_leaves_no_mp4(tmp_path):
     assert not list(tmp_path.glob("*.mp4"))
 
 
-@pytest.mark.slow
 def test_clips_are_the_same_bytes_whatever_the_workers_and_the_counts(tmp_path):
     make_workshop_clips(tmp_path / "one", {"train": 2, "test": 1}, seed=3, duration=5.0, num_workers=1)
     make_workshop_clips(tmp_path / "two", {"train": 3, "test": 1}, seed=3, duration=5.0, num_workers=2)

@@ -17,6 +17,8 @@ from esg_transformers.models.esg_net.grid_esg_net import FeatureGrid
 from esg_transformers.visualization.page import save_timeline_html
 from esg_transformers.visualization.timeline import PALETTE
 
+pytestmark = pytest.mark.slow
+
 FOUND = [
     {"start": 1.0, "end": 4.0, "label": "dog", "score": 0.9},
     {"start": 3.0, "end": 6.0, "label": "dog", "score": 0.2},

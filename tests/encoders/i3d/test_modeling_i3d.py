@@ -9,6 +9,8 @@ from transformers import AutoModel
 from esg_transformers import I3dConfig, I3dModel
 from esg_transformers.encoders.i3d.modeling_i3d import I3dMaxPool, pad_same
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():
