@@ -26,15 +26,14 @@ ARGUMENTS = LocalizationTrainingArguments(
 # A process that has everything imported and forks a run for each line that it reads: a run starts at once and can be
 # killed alone. "moment" names a function: before its n-th call, the run sends itself the signal "kind".
 RUNS = """
-import importlib.util, json, os, signal, sys, time
+import json, os, signal, sys, time
 import torch
 from esg_transformers.training import checkpoints, loop
 from esg_transformers.training.arguments import LocalizationTrainingArguments
 
-spec = importlib.util.spec_from_file_location("conftest", sys.argv[1])
-conftest = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(conftest)
-videos, small_model = conftest.SimulatedVideos, conftest.small_model.__wrapped__(conftest.SimulatedVideos)
+sys.path.insert(0, sys.argv[1])
+from simulated_videos import SimulatedVideos as videos, small_model
+
 MOMENTS = {"train": (loop.AveragedWeights, "update"), "evaluate": (loop, "evaluate_dataset"),
            "write": (checkpoints, "save_file"), "rename": (checkpoints.Path, "rename"), "save": (loop, "_save_model"),
            "sign": (checkpoints, "sha256_of")}
@@ -78,7 +77,7 @@ def start(tmp_path_factory):
     script.write_text(RUNS)
     log = script.with_suffix(".log").open("w")
     server = subprocess.Popen(
-        [sys.executable, str(script), str(Path(__file__).parents[1] / "conftest.py")],
+        [sys.executable, str(script), str(Path(__file__).parents[1])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
