@@ -275,11 +275,12 @@ def rewrite(path, changes):
     for name, change in changes.items():
         field = table.schema.field(name)
         is_extension = isinstance(field.type, pa.ExtensionType)
-        values = pa.array(
-            change(table.column(name).to_pylist()), field.type.storage_type if is_extension else field.type
-        )
-        if is_extension:
-            values = pa.ExtensionArray.from_storage(field.type, values)
+        rows = change(table.column(name).to_pylist())
+        if is_extension:  # features, which pyarrow 16 takes as numbers of NumPy only
+            halves = [[list(map(np.float16, step)) for step in video] for video in rows]
+            values = pa.ExtensionArray.from_storage(field.type, pa.array(halves, field.type.storage_type))
+        else:
+            values = pa.array(rows, field.type)
         table = table.set_column(table.schema.get_field_index(name), field, values)
     pq.write_table(table, path)
 
